@@ -1,0 +1,76 @@
+# varve: the short way in. CMake does the building, tools/setup.py fetches what is needed.
+
+PYTHON ?= python3
+BUILD ?= build
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PREFIX ?= /usr/local
+DESTDIR ?=
+# your own llama.cpp source tree: make VARVE_GGML_SOURCE=/path/to/llama.cpp
+VARVE_GGML_SOURCE ?=
+# pieces of llama.cpp that `make build` prepares (tools/setup.py --help lists them)
+PIECES ?= all
+
+SETUP = $(PYTHON) tools/setup.py --link $(BUILD)/llama \
+	$(if $(VARVE_GGML_SOURCE),--ggml-source "$(VARVE_GGML_SOURCE)")
+GENERATOR = $(if $(wildcard $(BUILD)/CMakeCache.txt),,$(if $(shell command -v ninja),-G Ninja))
+# build/llama leads to the right source already, so CMake is not told about it
+COMPILE = cmake -B $(BUILD) --preset release $(GENERATOR) -DVARVE_GGML_SOURCE= \
+	>$(BUILD)/configure.log 2>&1 || { cat $(BUILD)/configure.log; exit 1; }; cmake --build $(BUILD) --parallel $(JOBS)
+CTEST = ctest --test-dir $(BUILD) --output-on-failure --no-label-summary -j $(JOBS)
+
+.PHONY: all help build test check demo bench asan tsan lint install clean
+
+all: build
+
+help:
+	@echo 'make build    set up (once) and compile: build/bin, build/lib, build/llama'
+	@echo 'make test     everything that must hold; up to 40 min the first time, 15 min later'
+	@echo 'make check    the quick part of the tests: units, kernels, lints'
+	@echo 'make demo     a question about a long text: varve beside stock llama.cpp'
+	@echo 'make bench    measurements'
+	@echo 'make asan     unit and kernel tests under AddressSanitizer and UBSan (build-asan/)'
+	@echo 'make tsan     the same under ThreadSanitizer, with clang (build-tsan/)'
+	@echo 'make lint     format and structure of the source'
+	@echo 'make install  into PREFIX (default /usr/local)'
+	@echo 'make clean    remove build folders; the cache of downloads stays'
+	@echo
+	@echo 'VARVE_CACHE sets the folder for downloads and builds of llama.cpp (~/.cache/varve).'
+	@echo 'VARVE_GGML_SOURCE=/path/to/llama.cpp uses your own llama.cpp source.'
+
+build:
+	@$(SETUP) $(PIECES)
+	@$(COMPILE)
+
+test:
+	@$(SETUP) --test all
+	@$(COMPILE)
+	@exec $(CTEST)
+
+check:
+	@$(SETUP) --test ggml
+	@$(COMPILE)
+	@exec $(CTEST) -L 'unit|check|lint'
+
+demo:
+	@$(SETUP) demo
+	@$(COMPILE) --target varve-cli ggml-varve varve-preload
+	@exec $(PYTHON) tools/demo.py --build $(BUILD)
+
+bench: build
+	@test -f tools/bench.py && exec $(PYTHON) tools/bench.py --build $(BUILD); \
+	exec $(BUILD)/bin/varve-check --bench
+
+asan tsan:
+	@$(SETUP) --test ggml
+	@exec cmake -DPRESET=$@ -DSOURCE="$(CURDIR)" -DLLAMA="$(abspath $(BUILD)/llama)" -DJOBS=$(JOBS) -P cmake/sanitize.cmake
+
+lint:
+	@$(SETUP) --test ggml
+	@$(COMPILE)
+	@exec $(CTEST) -L lint
+
+install: build
+	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)"
+
+clean:
+	rm -rf $(BUILD) build-asan build-tsan

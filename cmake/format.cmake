@@ -1,0 +1,23 @@
+# cmake -DSOURCE=dir -P format.cmake: every C file is as clang-format 14 would write it.
+
+find_program(CLANG_FORMAT NAMES clang-format-14 clang-format)
+set(version "")
+if(CLANG_FORMAT)
+  execute_process(COMMAND ${CLANG_FORMAT} --version OUTPUT_VARIABLE version)
+endif()
+if(NOT version MATCHES "version 14\\.")
+  message("format: skipped, clang-format 14 is not installed")
+  return()
+endif()
+set(files "")
+foreach(folder include src ggml cli tests examples)
+  file(GLOB_RECURSE found ${SOURCE}/${folder}/*.c ${SOURCE}/${folder}/*.h)
+  list(APPEND files ${found})
+endforeach()
+if(files)
+  execute_process(COMMAND ${CLANG_FORMAT} --style=file --dry-run --Werror ${files}
+    RESULT_VARIABLE status)
+  if(status)
+    message(FATAL_ERROR "format: run clang-format -i on the files named above")
+  endif()
+endif()

@@ -1,0 +1,35 @@
+# Libraries and the plug-in go into lib/, so that bin/varve finds them as ../lib in any prefix.
+
+set(CMAKE_INSTALL_LIBDIR lib CACHE PATH "Folder for libraries, below the prefix")
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/varve)
+
+file(GLOB public_headers CONFIGURE_DEPENDS include/varve/*.h)
+install(FILES ${public_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/varve)
+install(TARGETS varve EXPORT varve LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS varve_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+foreach(target ggml-varve varve-preload)
+  if(TARGET ${target})
+    install(TARGETS ${target} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  endif()
+endforeach()
+if(TARGET varve-cli)
+  install(TARGETS varve-cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+
+install(EXPORT varve NAMESPACE varve:: FILE varveTargets.cmake DESTINATION ${package_dir})
+configure_package_config_file(cmake/varveConfig.cmake.in ${CMAKE_BINARY_DIR}/varveConfig.cmake
+  INSTALL_DESTINATION ${package_dir})
+# Before 1.0 a minor version may change the interface.
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/varveConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/varveConfig.cmake ${CMAKE_BINARY_DIR}/varveConfigVersion.cmake
+  DESTINATION ${package_dir})
+
+set(pc_private "-lm -lpthread")
+if(VARVE_OPENMP)
+  string(APPEND pc_private " ${OpenMP_C_FLAGS}")
+endif()
+configure_file(cmake/varve.pc.in ${CMAKE_BINARY_DIR}/varve.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/varve.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,0 +1,126 @@
+# Every file in tests/ and every tools/lint_*.py is found by its name; nothing is listed here.
+#   tests/unit/*.c     one cmocka program each      label unit
+#   tests/check/*.c    one program, varve-check     label check
+#   tests/ggml/*.c     one program each, with ggml  label ggml
+#   tests/system/*.py  one test each                label system (common.py and _*.py are helpers;
+#                      test_asan*.py run after the asan build, found in VARVE_ASAN_BUILD)
+#   tools/lint_*.py    one test each                label lint
+
+find_package(Python3 COMPONENTS Interpreter)
+find_path(CMOCKA_INCLUDE cmocka.h)
+find_library(CMOCKA_LIBRARY cmocka)
+
+option(VARVE_SUBBUILDS "Run the sanitizer builds as tests" OFF)
+set(VARVE_MODEL "" CACHE FILEPATH "Model for the system tests (default: the one set up by make)")
+
+set(test_environment
+  "VARVE_BUILD=${CMAKE_BINARY_DIR}"
+  "VARVE_SOURCE=${PROJECT_SOURCE_DIR}"
+  "VARVE_LLAMA=${VARVE_LLAMA}"
+  "VARVE_ASAN_BUILD=${PROJECT_SOURCE_DIR}/build-asan"
+  "VARVE_MODEL=$<IF:$<BOOL:${VARVE_MODEL}>,${VARVE_MODEL},${VARVE_LLAMA}/model.gguf>"
+  "PYTHONDONTWRITEBYTECODE=1")
+
+function(varve_test name label timeout)
+  add_test(NAME ${name} COMMAND ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout}
+    SKIP_RETURN_CODE 77 ENVIRONMENT "${test_environment}")
+endfunction()
+
+function(varve_test_name out source)
+  get_filename_component(name ${source} NAME_WE)
+  string(REGEX REPLACE "^test[_-]" "" name ${name})
+  string(REPLACE "_" "-" name ${name})
+  set(${out} ${name} PARENT_SCOPE)
+endfunction()
+
+# ---- kernel checker: also a library, so that other tests can use its oracle -----------------
+file(GLOB check_sources CONFIGURE_DEPENDS tests/check/*.c)
+set(check_library "")
+if(check_sources)
+  add_library(varve_check_objs OBJECT ${check_sources})
+  target_compile_definitions(varve_check_objs PRIVATE _GNU_SOURCE)
+  target_include_directories(varve_check_objs PRIVATE tests)
+  target_link_libraries(varve_check_objs PRIVATE varve_internal)
+  add_executable(varve-check $<TARGET_OBJECTS:varve_check_objs>)
+  target_link_libraries(varve-check PRIVATE varve_internal m Threads::Threads)
+  set_target_properties(varve-check PROPERTIES LINKER_LANGUAGE C)
+  add_library(varve_check_library STATIC $<TARGET_OBJECTS:varve_check_objs>)
+  set_target_properties(varve_check_library PROPERTIES LINKER_LANGUAGE C)
+  set(check_library varve_check_library)
+  varve_test(check check 900 varve-check)
+endif()
+
+# ---- unit tests -----------------------------------------------------------------------------
+file(GLOB unit_sources CONFIGURE_DEPENDS tests/unit/*.c)
+if(unit_sources AND NOT CMOCKA_LIBRARY)
+  message(FATAL_ERROR "the unit tests need cmocka: install libcmocka-dev, or -DVARVE_TESTS=OFF")
+endif()
+foreach(source IN LISTS unit_sources)
+  varve_test_name(name ${source})
+  add_executable(test-${name} ${source})
+  target_compile_definitions(test-${name} PRIVATE _GNU_SOURCE)
+  target_include_directories(test-${name} PRIVATE tests ${CMOCKA_INCLUDE})
+  target_link_libraries(test-${name} PRIVATE ${check_library} varve_internal ${CMOCKA_LIBRARY} m
+    Threads::Threads)
+  varve_test(unit-${name} unit 600 test-${name})
+endforeach()
+
+# ---- tests with ggml in the same process ----------------------------------------------------
+file(GLOB ggml_test_sources CONFIGURE_DEPENDS tests/ggml/*.c)
+if(NOT VARVE_GGML)
+  set(ggml_test_sources "")
+endif()
+foreach(source IN LISTS ggml_test_sources)
+  varve_test_name(name ${source})
+  add_executable(test-ggml-${name} ${source})
+  target_include_directories(test-ggml-${name} PRIVATE tests ggml ${CMOCKA_INCLUDE})
+  target_link_libraries(test-ggml-${name} PRIVATE ${check_library} varve_internal
+    varve_ggml_headers ${ggml_lib}/libggml.so ${ggml_lib}/libggml-cpu.so
+    ${ggml_lib}/libggml-base.so ${CMOCKA_LIBRARY} m Threads::Threads ${CMAKE_DL_LIBS})
+  varve_test(ggml-${name} ggml 1200 test-ggml-${name})
+endforeach()
+
+# ---- system tests and lints -----------------------------------------------------------------
+file(GLOB system_sources CONFIGURE_DEPENDS tests/system/*.py)
+file(GLOB lint_sources CONFIGURE_DEPENDS tools/lint_*.py)
+if((system_sources OR lint_sources) AND NOT Python3_FOUND)
+  message(FATAL_ERROR "the tests need python3: install it, or -DVARVE_TESTS=OFF")
+endif()
+if(VARVE_SANITIZE)
+  set(lint_sources "")
+  set(system_sources "")
+endif()
+foreach(source IN LISTS system_sources)
+  varve_test_name(name ${source})
+  if(NOT name MATCHES "^(-|common$|helpers?$)")
+    varve_test(system-${name} system 2400 ${Python3_EXECUTABLE} ${source})
+    set_tests_properties(system-${name} PROPERTIES RUN_SERIAL ON)
+    if(VARVE_SUBBUILDS AND name MATCHES "asan")
+      set_tests_properties(system-${name} PROPERTIES FIXTURES_REQUIRED asan-build)
+    endif()
+  endif()
+endforeach()
+foreach(source IN LISTS lint_sources)
+  varve_test_name(name ${source})
+  string(REGEX REPLACE "^lint-" "" name ${name})
+  varve_test(lint-${name} lint 300 ${Python3_EXECUTABLE} ${source})
+  set_tests_properties(lint-${name} PROPERTIES WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+endforeach()
+if(NOT VARVE_SANITIZE)
+  varve_test(lint-format lint 300 ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR}
+    -P ${PROJECT_SOURCE_DIR}/cmake/format.cmake)
+  set_tests_properties(lint-format PROPERTIES SKIP_REGULAR_EXPRESSION "format: skipped")
+endif()
+
+# ---- sanitizer builds -----------------------------------------------------------------------
+if(VARVE_SUBBUILDS)
+  include(ProcessorCount)
+  ProcessorCount(cores)
+  foreach(preset asan tsan)
+    varve_test(${preset} sanitizer 1800 ${CMAKE_COMMAND} -DPRESET=${preset} -DJOBS=${cores}
+      -DLLAMA=${VARVE_LLAMA} -DSOURCE=${PROJECT_SOURCE_DIR}
+      -P ${PROJECT_SOURCE_DIR}/cmake/sanitize.cmake)
+    set_tests_properties(${preset} PROPERTIES RUN_SERIAL ON FIXTURES_SETUP ${preset}-build)
+  endforeach()
+endif()
