@@ -1,0 +1,38 @@
+#include "base/isa.h"
+
+#include <stddef.h>
+
+const char *varve_isa_text(enum varve_isa isa) {
+    static const char *const names[] = {
+#define VARVE_ISA(suffix, name, text) [VARVE_ISA_##suffix] = #name,
+#include "base/isa.inc"
+#undef VARVE_ISA
+    };
+    return (unsigned)isa < VARVE_ISA_COUNT ? names[isa] : NULL;
+}
+
+/* The compiler's run-time check reads CPUID and XGETBV, so it also covers what the operating system
+ * or a hypervisor masks. */
+bool varve_isa_available(enum varve_isa isa) {
+    switch (isa) {
+    case VARVE_ISA_SCALAR: return true;
+#ifdef VARVE_X86
+    case VARVE_ISA_AVX2:
+        /* F16C came before AVX2 in every line of CPUs; clang 14 cannot ask for it by name. */
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case VARVE_ISA_AVX512:
+        return varve_isa_available(VARVE_ISA_AVX2) && __builtin_cpu_supports("avx512f") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl");
+#endif
+    default: return false;
+    }
+}
+
+enum varve_isa varve_isa_best(void) {
+    enum varve_isa best = VARVE_ISA_SCALAR;
+    for (int i = 0; i < VARVE_ISA_COUNT; i++) {
+        if (varve_isa_available((enum varve_isa)i)) best = (enum varve_isa)i;
+    }
+    return best;
+}

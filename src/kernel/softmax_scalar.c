@@ -1,0 +1,42 @@
+#include "kernel/scalar.h"
+
+#include <math.h>
+
+/* Replaces the scores by logits and returns their maximum; NaN if one of them is NaN, so that a
+ * poisoned row cannot look like an empty one. */
+static float logits(const struct varve_softmax_args *args) {
+    float *const s = args->s;
+    float max = -INFINITY;
+    bool has_nan = false;
+    for (int32_t r = 0; r < args->n_row; r++) {
+        float x = s[r] * args->scale;
+        if (args->softcap != 0.0f) x = args->softcap * tanhf(x / args->softcap);
+        if (args->bias != NULL) {
+            /* a hidden row's score may be NaN: it must be replaced, not added to */
+            x = args->bias[r] == -INFINITY ? -INFINITY : x + args->slope * args->bias[r];
+        }
+        s[r] = x;
+        has_nan |= isnan(x);
+        if (x > max) max = x;
+    }
+    return has_nan ? NAN : max;
+}
+
+void varve_softmax_any_scalar(const struct varve_softmax_args *args) {
+    float *const s = args->s;
+    const float old_max = *args->m;
+    const float block_max = logits(args);
+    /* a NaN on either side stays */
+    const float max = isnan(old_max) || block_max <= old_max ? old_max : block_max;
+    const bool empty = max == -INFINITY;
+    float sum = 0.0f;
+    for (int32_t r = 0; r < args->n_row; r++) {
+        s[r] = s[r] == -INFINITY ? 0.0f : expf(s[r] - max);
+        sum += s[r];
+    }
+    for (int32_t r = args->n_row; r < varve_round_up_16(args->n_row); r++) s[r] = 0.0f;
+    const float alpha = empty || old_max == -INFINITY ? 0.0f : expf(old_max - max);
+    *args->alpha = alpha;
+    *args->sum = alpha == 0.0f ? sum : alpha * *args->sum + sum;
+    *args->m = max;
+}
