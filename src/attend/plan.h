@@ -1,0 +1,53 @@
+/* How a problem is cut. See docs/DESIGN.md 5. */
+#ifndef VARVE_ATTEND_PLAN_H
+#define VARVE_ATTEND_PLAN_H
+
+#include "attend/context.h"
+
+/* Where a worker's buffers lie inside its slice of scratch, in bytes from the slice's start. */
+struct varve_layout {
+    size_t query_f, query_i, query_fi, query_d, query_sum; /* packed queries of the task's heads */
+    size_t m, sum, alpha, o;                               /* their running states */
+    size_t s, bias;                                        /* scores and mask of one block */
+    size_t k_tile, k_d, k_m, v_tile;                       /* one decoded block */
+    size_t bytes;                                          /* the whole slice */
+};
+
+struct varve_plan {
+    const struct varve_context *context;
+    size_t plan_bytes; /* of this allocation */
+    struct varve_attention attention;
+    uint32_t k_formats, v_formats; /* bit per format that segments may have */
+    uint32_t k_direct, v_direct;   /* of these, the ones served by direct kernels */
+    bool any_exact, any_q8;        /* which query packings the K formats need */
+    bool tiled;                    /* many queries: decode each block once, use the tile kernels */
+    int64_t n_row;                 /* all segments together */
+    int32_t group;                 /* query heads per KV head */
+    int32_t n_head_task;           /* KV heads per task: all of them with few queries, else 1 */
+    int32_t ld_k, ld_v;            /* head sizes rounded up to 16 */
+    int32_t n_block;               /* blocks of 32 in a quantized query */
+    int64_t tile_query, n_tile;    /* queries per tile, tiles */
+    int64_t chunk_rows, n_chunk;   /* KV rows per chunk, chunks */
+    int64_t n_task[VARVE_PHASE_COUNT];
+    int32_t n_worker;
+    struct varve_layout layout;
+    size_t record_floats;  /* of a partial state: m, s, padding to a cache line, o[ld_v] */
+    size_t partial_offset; /* partial states, behind the workers' slices */
+    size_t scratch_bytes;
+    float slope[]; /* [n_head] ALiBi slopes, 1 without ALiBi */
+};
+
+/* Whether K rows of a format are read with quantized queries (class q8). */
+static inline bool varve_k_is_q8(const struct varve_plan *plan, enum varve_format format) {
+    return varve_format_traits(format)->quantized &&
+           plan->attention.arithmetic != VARVE_ARITHMETIC_EXACT;
+}
+
+/* Rows, queries, batch entries and positions beyond this are refused: sums and products of a few of
+ * them stay inside int64_t. */
+#define VARVE_COUNT_MAX (INT64_C(1) << 48)
+
+/* Offset of o in a partial record: m, s and padding to one cache line. */
+#define VARVE_RECORD_O 16
+
+#endif

@@ -1,0 +1,421 @@
+/* The loop: for each block of visible rows { score; softmax; fold }, then merge and divide. */
+#include <math.h>
+#include <string.h>
+
+#include "attend/plan.h"
+#include "attend/state.h"
+#include "attend/visible.h"
+#include "base/parallel.h"
+
+/* One task of phase 0: queries [query0, query0 + n_query) of some KV heads against one chunk. */
+struct task {
+    const struct varve_plan *plan;
+    const struct varve_io *io;
+    struct varve_view view;
+    int64_t chunk, batch, query0, n_query;
+    int32_t head_kv0;
+    int32_t n; /* queries of one KV head: n_query * group */
+    /* the worker's slice of scratch */
+    float *query_f;
+    int8_t *query_i;
+    float *query_fi, *query_d;
+    int32_t *query_sum;
+    float *m, *sum, *alpha, *o, *s, *bias, *k_tile, *k_d, *k_m, *v_tile;
+};
+
+static void task_buffers(struct task *task, char *slice) {
+    const struct varve_layout *at = &task->plan->layout;
+    task->query_f = (float *)(void *)(slice + at->query_f);
+    task->query_i = (int8_t *)(slice + at->query_i);
+    task->query_fi = (float *)(void *)(slice + at->query_fi);
+    task->query_d = (float *)(void *)(slice + at->query_d);
+    task->query_sum = (int32_t *)(void *)(slice + at->query_sum);
+    task->m = (float *)(void *)(slice + at->m);
+    task->sum = (float *)(void *)(slice + at->sum);
+    task->alpha = (float *)(void *)(slice + at->alpha);
+    task->o = (float *)(void *)(slice + at->o);
+    task->s = (float *)(void *)(slice + at->s);
+    task->bias = (float *)(void *)(slice + at->bias);
+    task->k_tile = (float *)(void *)(slice + at->k_tile);
+    task->k_d = (float *)(void *)(slice + at->k_d);
+    task->k_m = (float *)(void *)(slice + at->k_m);
+    task->v_tile = (float *)(void *)(slice + at->v_tile);
+}
+
+/* Which chunk, tile, heads and batch entry a task number means. Tiles come last to first: with a
+ * causal mask the later ones have more work, and the largest tasks should start first. */
+static struct task task_of(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
+                           int64_t number, int32_t worker) {
+    const struct varve_attention *a = &plan->attention;
+    const int64_t n_group = a->n_head_kv / plan->n_head_task;
+    struct task task = {.plan = plan, .io = io};
+    task.chunk = number % plan->n_chunk;
+    number /= plan->n_chunk;
+    const int64_t tile = plan->n_tile - 1 - number % plan->n_tile;
+    number /= plan->n_tile;
+    task.head_kv0 = (int32_t)(number % n_group) * plan->n_head_task;
+    task.batch = number / n_group;
+    task.query0 = tile * plan->tile_query;
+    const int64_t left = a->n_query - task.query0;
+    task.n_query = left < plan->tile_query ? left : plan->tile_query;
+    task.n = (int32_t)task.n_query * plan->group;
+    task.view = varve_view_of(plan, io, task.batch, task.query0, task.n_query,
+                              task.head_kv0 * plan->group, plan->n_head_task * plan->group);
+    task_buffers(&task, (char *)scratch + (size_t)worker * plan->layout.bytes);
+    return task;
+}
+
+/* Query a of the task's KV head: queries outermost, heads of the group innermost. */
+static const float *query_at(const struct task *task, int32_t head, int32_t a) {
+    const struct varve_plan *plan = task->plan;
+    const struct varve_query *query = &task->io->query;
+    const int64_t i = task->query0 + a / plan->group;
+    const int64_t h = (int64_t)(task->head_kv0 + head) * plan->group + a % plan->group;
+    return (const float *)(const void *)((const char *)query->data +
+                                         task->batch * query->batch_stride +
+                                         i * query->query_stride + h * query->head_stride);
+}
+
+/* Packs the queries of all KV heads of the task and makes their states empty. */
+static void start(const struct task *task) {
+    const struct varve_plan *plan = task->plan;
+    const int32_t head_dim = plan->attention.head_dim_k;
+    const size_t ld = (size_t)plan->ld_k;
+    for (int32_t head = 0; head < plan->n_head_task; head++) {
+        for (int32_t a = 0; a < task->n; a++) {
+            const float *const x = query_at(task, head, a);
+            const size_t at = (size_t)(head * task->n + a);
+            task->m[at] = -INFINITY;
+            task->sum[at] = 0;
+            if (plan->any_exact) {
+                float *const f = task->query_f + at * ld;
+                memcpy(f, x, (size_t)head_dim * sizeof(float));
+                memset(f + head_dim, 0, (ld - (size_t)head_dim) * sizeof(float));
+            }
+            if (plan->any_q8) {
+                const struct varve_quantq_args args = {head_dim,
+                                                       x,
+                                                       task->query_i + at * ld,
+                                                       task->query_fi + at * ld,
+                                                       task->query_d + at * (size_t)plan->n_block,
+                                                       task->query_sum +
+                                                           at * (size_t)plan->n_block};
+                plan->context->kernels.quantq.run(&args);
+            }
+        }
+    }
+}
+
+/* Where the walk over the chunk's rows stands. */
+struct cursor {
+    const struct varve_segment *segment, *end;
+    int64_t row;  /* in the segment */
+    int64_t left; /* rows left in the chunk */
+};
+
+static struct cursor cursor_of(const struct task *task) {
+    const struct varve_plan *plan = task->plan;
+    int64_t row = task->chunk * plan->chunk_rows;
+    const int64_t left = plan->n_row - row;
+    struct cursor cursor = {task->io->segments, task->io->segments + task->io->n_segment, 0,
+                            left < plan->chunk_rows ? left : plan->chunk_rows};
+    while (cursor.left > 0 && row >= cursor.segment->n_rows) {
+        row -= cursor.segment->n_rows;
+        cursor.segment++;
+    }
+    cursor.row = row;
+    return cursor;
+}
+
+static bool same_kind(const struct varve_segment *a, const struct varve_segment *b) {
+    return a->k_format == b->k_format && a->v_format == b->v_format &&
+           a->k_head_stride == b->k_head_stride && a->v_head_stride == b->v_head_stride;
+}
+
+/* Number of rows up to and including the n-th visible one, n >= 1. */
+static int32_t rows_to(uint64_t visible, int32_t n) {
+    while (--n > 0) visible &= visible - 1;
+    return __builtin_ctzll(visible) + 1;
+}
+
+static void append(struct varve_block *block, const struct task *task,
+                   const struct varve_segment *segment, int64_t row, uint64_t visible) {
+    const uint8_t *const k = (const uint8_t *)segment->k + task->batch * segment->k_batch_stride;
+    const uint8_t *const v = (const uint8_t *)segment->v + task->batch * segment->v_batch_stride;
+    for (; visible != 0; visible &= visible - 1) {
+        const int64_t r = row + __builtin_ctzll(visible);
+        block->k[block->n] = k + r * segment->k_row_stride;
+        block->v[block->n] = v + r * segment->v_row_stride;
+        block->column[block->n] = segment->mask_column + r;
+        block->pos[block->n] = segment->pos + r;
+        block->n++;
+    }
+}
+
+/* Collects up to VARVE_TILE_ROWS visible rows of one kind. False when the chunk is used up. */
+static bool next_block(const struct task *task, struct cursor *at, struct varve_block *block) {
+    block->n = 0;
+    block->sparse = false;
+    block->plain = true;
+    while (at->left > 0 && block->n < VARVE_TILE_ROWS) {
+        if (at->row == at->segment->n_rows) {
+            at->segment++;
+            at->row = 0;
+            continue;
+        }
+        if (block->n > 0 && !same_kind(block->segment, at->segment)) break;
+        int64_t n = at->segment->n_rows - at->row;
+        if (n > at->left) n = at->left;
+        if (n > VARVE_TILE_ROWS) n = VARVE_TILE_ROWS;
+        struct varve_span span = varve_view_span(&task->view, at->segment, at->row, (int32_t)n);
+        const int32_t room = VARVE_TILE_ROWS - block->n;
+        if (__builtin_popcountll(span.any) > room) {
+            n = rows_to(span.any, room);
+            span.any &= UINT64_MAX >> (64 - n);
+        }
+        if (span.any != 0) {
+            block->segment = at->segment;
+            block->sparse |= (span.any & ~span.all) != 0;
+            block->plain &= span.plain;
+            append(block, task, at->segment, at->row, span.any);
+        }
+        at->row += n;
+        at->left -= n;
+    }
+    block->plain &= !block->sparse;
+    return block->n > 0;
+}
+
+/* s = q . k for one KV head of the task. */
+static void score_block(const struct task *task, const struct varve_block *block, int32_t head,
+                        const uint8_t *const *rows) {
+    const struct varve_plan *plan = task->plan;
+    const struct varve_kernels *kernels = &plan->context->kernels;
+    const enum varve_format format = block->segment->k_format;
+    const struct varve_format_traits *traits = varve_format_traits(format);
+    const bool q8 = varve_k_is_q8(plan, format);
+    const size_t at = (size_t)head * (size_t)task->n;
+    const size_t ld = (size_t)plan->ld_k, n_block = (size_t)plan->n_block;
+    const struct varve_queries queries = {task->n,
+                                          plan->attention.head_dim_k,
+                                          plan->ld_k,
+                                          plan->n_block,
+                                          task->query_f + at * ld,
+                                          task->query_i + at * ld,
+                                          task->query_fi + at * ld,
+                                          task->query_d + at * n_block,
+                                          task->query_sum + at * n_block};
+    if (plan->k_direct >> format & 1) {
+        const struct varve_score_args args = {traits, &queries, rows, block->n, task->s};
+        kernels->score[format].run(&args);
+        return;
+    }
+    const struct varve_unpackk_args unpack = {
+        traits, plan->attention.head_dim_k, block->n, rows, task->k_tile, task->k_d, task->k_m};
+    kernels->unpackk[format].run(&unpack);
+    if (traits->quantized && !q8) { /* exact products of a quantized row: its decoded values */
+        for (int32_t d = 0; d < plan->attention.head_dim_k; d++) {
+            float *const t = task->k_tile + d * VARVE_TILE_ROWS;
+            const float *const scale = task->k_d + d / VARVE_BLOCK * VARVE_TILE_ROWS;
+            const float *const min = task->k_m + d / VARVE_BLOCK * VARVE_TILE_ROWS;
+            for (int32_t r = 0; r < block->n; r++) {
+                t[r] = t[r] * scale[r] + (traits->has_min ? min[r] : 0);
+            }
+        }
+    }
+    const struct varve_tilescore_args args = {
+        &queries, task->k_tile, task->k_d, traits->has_min ? task->k_m : NULL, block->n, task->s};
+    kernels->tilescore[q8].run(&args);
+}
+
+/* Scores to probabilities, with the running maxima and sums of one KV head. */
+static void softmax_block(const struct task *task, const struct varve_block *block, int32_t head) {
+    const struct varve_plan *plan = task->plan;
+    const struct varve_attention *a = &plan->attention;
+    const struct varve_view *view = &task->view;
+    for (int32_t i = 0; i < task->n; i++) {
+        const size_t at = (size_t)(head * task->n + i);
+        const int32_t task_head = head * plan->group + i % plan->group;
+        const int64_t line = (int64_t)(i / plan->group) * view->n_line_head +
+                             (view->n_line_head > 1 ? task_head : 0);
+        const float *bias = block->plain ? NULL : task->bias + line * VARVE_TILE_ROWS;
+        const struct varve_softmax_args args = {block->n,
+                                                a->scale,
+                                                a->softcap,
+                                                plan->slope[view->head0 + task_head],
+                                                bias,
+                                                task->s + (size_t)i * VARVE_TILE_ROWS,
+                                                &task->m[at],
+                                                &task->sum[at],
+                                                &task->alpha[at]};
+        plan->context->kernels.softmax.run(&args);
+    }
+}
+
+/* o = alpha o + p v for one KV head. */
+static void fold_block(const struct task *task, const struct varve_block *block, int32_t head,
+                       const uint8_t *const *rows) {
+    const struct varve_plan *plan = task->plan;
+    const struct varve_kernels *kernels = &plan->context->kernels;
+    const enum varve_format format = block->segment->v_format;
+    const struct varve_format_traits *traits = varve_format_traits(format);
+    const int32_t head_dim = plan->attention.head_dim_v;
+    const size_t at = (size_t)head * (size_t)task->n;
+    float *const o = task->o + at * (size_t)plan->ld_v;
+    if (plan->v_direct >> format & 1) {
+        const struct varve_fold_args args = {
+            traits,        task->n, head_dim, plan->ld_v,       block->n,
+            block->sparse, rows,    task->s,  task->alpha + at, o};
+        kernels->fold[format].run(&args);
+        return;
+    }
+    const struct varve_unpackv_args unpack = {traits,   head_dim, plan->ld_v,
+                                              block->n, rows,     task->v_tile};
+    kernels->unpackv[format].run(&unpack);
+    const struct varve_tilefold_args args = {task->n,  head_dim,         plan->ld_v,
+                                             block->n, block->sparse,    task->v_tile,
+                                             task->s,  task->alpha + at, o};
+    kernels->tilefold.run(&args);
+}
+
+/* The block for all KV heads of the task, before the next block: the heads of a row lie next to
+ * each other in an engine's cache. */
+static void attend_block(const struct task *task, const struct varve_block *block) {
+    if (!block->plain) varve_view_bias(&task->view, block, task->bias);
+    const uint8_t *rows[VARVE_TILE_ROWS];
+    for (int32_t head = 0; head < task->plan->n_head_task; head++) {
+        const int64_t h = task->head_kv0 + head;
+        for (int32_t r = 0; r < block->n; r++) {
+            rows[r] = block->k[r] + h * block->segment->k_head_stride;
+        }
+        score_block(task, block, head, rows);
+        softmax_block(task, block, head);
+        for (int32_t r = 0; r < block->n; r++) {
+            rows[r] = block->v[r] + h * block->segment->v_head_stride;
+        }
+        fold_block(task, block, head, rows);
+    }
+}
+
+/* Where a complete record goes: into the caller's state, or divided into the output. */
+static void deliver(const struct varve_plan *plan, const struct varve_io *io, int64_t b, int64_t i,
+                    int32_t h, const struct varve_record *record) {
+    const struct varve_attention *a = &plan->attention;
+    if (io->state != NULL) {
+        float *const data = io->state->data + varve_state_at(io->state, b, i, h);
+        varve_record_merge(&data[0], &data[1], &data[2], record, a->head_dim_v);
+        return;
+    }
+    const struct varve_output *output = &io->output;
+    varve_record_finish(record, io->sinks ? &io->sinks[h] : NULL, a->head_dim_v,
+                        output->data ? varve_output_at(output, b, i, h) : NULL,
+                        output->lse ? &output->lse[(b * a->n_query + i) * a->n_head + h] : NULL);
+}
+
+/* Partial record of (chunk, b, i, h). */
+static float *partial_at(const struct varve_plan *plan, void *scratch, int64_t chunk, int64_t b,
+                         int64_t i, int32_t h) {
+    const struct varve_attention *a = &plan->attention;
+    const int64_t at = ((chunk * a->n_batch + b) * a->n_query + i) * a->n_head + h;
+    return (float *)(void *)((char *)scratch + plan->partial_offset) +
+           (size_t)at * plan->record_floats;
+}
+
+static void emit(const struct task *task, void *scratch) {
+    const struct varve_plan *plan = task->plan;
+    for (int32_t head = 0; head < plan->n_head_task; head++) {
+        for (int32_t a = 0; a < task->n; a++) {
+            const size_t at = (size_t)(head * task->n + a);
+            const int64_t i = task->query0 + a / plan->group;
+            const int32_t h = (task->head_kv0 + head) * plan->group + a % plan->group;
+            const struct varve_record record = {task->m[at], task->sum[at],
+                                                task->o + at * (size_t)plan->ld_v};
+            if (plan->n_chunk == 1) {
+                deliver(plan, task->io, task->batch, i, h, &record);
+                continue;
+            }
+            float *const out = partial_at(plan, scratch, task->chunk, task->batch, i, h);
+            out[0] = record.m;
+            out[1] = record.s;
+            if (record.m != -INFINITY) {
+                memcpy(out + VARVE_RECORD_O, record.o,
+                       (size_t)plan->attention.head_dim_v * sizeof(float));
+            }
+        }
+    }
+}
+
+static void attend_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
+                        int64_t number, int32_t worker) {
+    const struct task task = task_of(plan, io, scratch, number, worker);
+    struct varve_block block;
+    start(&task);
+    struct cursor cursor = cursor_of(&task);
+    while (next_block(&task, &cursor, &block)) attend_block(&task, &block);
+    emit(&task, scratch);
+}
+
+/* Merges the chunks of a few records in the order of the chunks, whoever computed them. The first
+ * chunk's partial is the accumulator; this task is its only reader and writer now. */
+static void merge_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
+                       int64_t number) {
+    const struct varve_attention *a = &plan->attention;
+    const int64_t n_record = a->n_batch * a->n_query * a->n_head;
+    const int64_t per_task = (n_record + plan->n_task[1] - 1) / plan->n_task[1];
+    const int64_t first = number * per_task;
+    const int64_t last = first + per_task < n_record ? first + per_task : n_record;
+    for (int64_t r = first; r < last; r++) {
+        const int32_t h = (int32_t)(r % a->n_head);
+        const int64_t i = r / a->n_head % a->n_query;
+        const int64_t b = r / a->n_head / a->n_query;
+        float *const sum = partial_at(plan, scratch, 0, b, i, h);
+        for (int64_t c = 1; c < plan->n_chunk; c++) {
+            const float *const part = partial_at(plan, scratch, c, b, i, h);
+            const struct varve_record in = {part[0], part[1], part + VARVE_RECORD_O};
+            varve_record_merge(&sum[0], &sum[1], sum + VARVE_RECORD_O, &in, a->head_dim_v);
+        }
+        const struct varve_record record = {sum[0], sum[1], sum + VARVE_RECORD_O};
+        deliver(plan, io, b, i, h, &record);
+    }
+}
+
+void varve_run_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
+                    int32_t phase, int64_t task, int32_t worker) {
+    if (phase == 0)
+        attend_task(plan, io, scratch, task, worker);
+    else
+        merge_task(plan, io, scratch, task);
+}
+
+struct run {
+    const struct varve_plan *plan;
+    const struct varve_io *io;
+    void *scratch;
+    int32_t phase;
+};
+
+static void run_one(void *arg, int64_t task, int32_t worker) {
+    const struct run *const run = arg;
+    varve_run_task(run->plan, run->io, run->scratch, run->phase, task, worker);
+}
+
+enum varve_status varve_run(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
+                            int32_t n_thread) {
+    const enum varve_status status = varve_io_check(plan, io);
+    if (status != VARVE_OK) return status;
+    const struct varve_host *host = &plan->context->host;
+    if (n_thread < 1 || n_thread > plan->n_worker) {
+        return varve_fail(host, VARVE_ERROR_ARGUMENT, "n_thread is %d, expected 1 to %d", n_thread,
+                          plan->n_worker);
+    }
+    if (plan->scratch_bytes > 0 && (scratch == NULL || (uintptr_t)scratch % VARVE_ALIGN != 0)) {
+        return varve_fail(host, VARVE_ERROR_MEMORY,
+                          "scratch is %s, expected %zu bytes aligned to %d",
+                          scratch ? "misaligned" : "NULL", plan->scratch_bytes, VARVE_ALIGN);
+    }
+    for (int32_t phase = 0; phase < VARVE_PHASE_COUNT; phase++) {
+        struct run run = {plan, io, scratch, phase};
+        varve_parallel(plan->n_task[phase], n_thread, run_one, &run);
+    }
+    return VARVE_OK;
+}

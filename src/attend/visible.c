@@ -1,0 +1,141 @@
+#include "attend/visible.h"
+
+#include <math.h>
+
+#include "base/fp16.h"
+
+struct varve_view varve_view_of(const struct varve_plan *plan, const struct varve_io *io,
+                                int64_t batch, int64_t query0, int64_t n_query, int32_t head0,
+                                int32_t n_head) {
+    const struct varve_attention *a = &plan->attention;
+    struct varve_view view = {plan, io->mask, batch, query0, n_query, head0, 1, 0};
+    if (io->mask != NULL && io->mask->n_head > 1) view.n_line_head = n_head;
+    const bool limited = io->mask != NULL || a->causal || a->window > 0 || a->max_bias > 0;
+    view.n_line = limited ? n_query * view.n_line_head : 0;
+    return view;
+}
+
+static uint64_t low_bits(int64_t n) {
+    return n >= 64 ? UINT64_MAX : n <= 0 ? 0 : (UINT64_C(1) << n) - 1;
+}
+
+/* The mask row of a line; NULL without a mask tensor. */
+static const uint16_t *mask_row(const struct varve_view *view, int64_t line) {
+    const struct varve_mask *mask = view->mask;
+    if (mask == NULL) return NULL;
+    const int64_t query = view->query0 + line / view->n_line_head;
+    const int64_t head = (view->head0 + line % view->n_line_head) % mask->n_head;
+    return (const uint16_t *)(const void *)((const char *)mask->data +
+                                            view->batch % mask->n_batch * mask->batch_stride +
+                                            head * mask->head_stride + query * mask->row_stride);
+}
+
+/* Position limits of a line as bits. */
+static uint64_t position_bits(const struct varve_view *view, int64_t line, int64_t pos, int32_t n) {
+    const struct varve_attention *a = &view->plan->attention;
+    const int64_t query_pos = a->query_pos + view->query0 + line / view->n_line_head;
+    uint64_t bits = low_bits(n);
+    if (a->causal) bits &= low_bits(query_pos - pos + 1);
+    if (a->window > 0) bits &= ~low_bits(query_pos - a->window + 1 - pos);
+    return bits;
+}
+
+/* Bits of the finite entries; clears *zero when one of them is not 0. The first loop vectorises and
+ * settles the common cases: all visible without bias, or all hidden. */
+static uint64_t mask_bits(const uint16_t *row, int32_t n, bool *zero) {
+    uint16_t any = 0;
+    int16_t n_hidden = 0;
+    for (int32_t j = 0; j < n; j++) {
+        any |= row[j];
+        n_hidden = (int16_t)(n_hidden + (row[j] == VARVE_F16_NEG_INF));
+    }
+    if ((any & 0x7FFFu) == 0) return low_bits(n);
+    if (n_hidden == n) return 0;
+    uint64_t bits = 0;
+    uint16_t seen = 0;
+    for (int32_t j = 0; j < n; j++) {
+        const bool visible = row[j] != VARVE_F16_NEG_INF;
+        bits |= (uint64_t)visible << j;
+        seen |= visible ? row[j] : 0;
+    }
+    if ((seen & 0x7FFFu) != 0) *zero = false;
+    return bits;
+}
+
+struct varve_span varve_view_span(const struct varve_view *view,
+                                  const struct varve_segment *segment, int64_t row, int32_t n) {
+    const struct varve_attention *a = &view->plan->attention;
+    struct varve_span span = {0, low_bits(n), true};
+    if (view->n_line == 0) {
+        span.any = span.all;
+        return span;
+    }
+    if (view->mask == NULL && a->max_bias > 0) span.plain = false;
+    const bool by_position = a->causal || a->window > 0;
+    for (int64_t line = 0; line < view->n_line; line++) {
+        const uint16_t *mask = mask_row(view, line);
+        uint64_t bits = low_bits(n);
+        if (mask != NULL) bits = mask_bits(mask + segment->mask_column + row, n, &span.plain);
+        if (by_position) bits &= position_bits(view, line, segment->pos + row, n);
+        span.any |= bits;
+        span.all &= bits;
+    }
+    return span;
+}
+
+/* Mask values of all lines for a block whose columns are consecutive: the F16 unpack kernel does
+ * just that. */
+static void copy_mask(const struct varve_view *view, const struct varve_block *block, float *bias) {
+    const uint8_t *rows[VARVE_TILE_ROWS];
+    for (int64_t line = 0; line < view->n_line; line += VARVE_TILE_ROWS) {
+        const int64_t left = view->n_line - line;
+        const int32_t n = left < VARVE_TILE_ROWS ? (int32_t)left : VARVE_TILE_ROWS;
+        for (int32_t i = 0; i < n; i++) {
+            rows[i] = (const uint8_t *)(mask_row(view, line + i) + block->column[0]);
+        }
+        const struct varve_unpackv_args args = {
+            varve_format_traits(VARVE_FORMAT_F16), block->n, VARVE_TILE_ROWS, n, rows,
+            bias + line * VARVE_TILE_ROWS};
+        view->plan->context->kernels.unpackv[VARVE_FORMAT_F16].run(&args);
+    }
+}
+
+/* Mask values of one line, columns anywhere. */
+static void gather_mask(const uint16_t *mask, const struct varve_block *block, float *bias) {
+    for (int32_t j = 0; j < VARVE_TILE_ROWS; j++) {
+        bias[j] = j < block->n && mask != NULL ? varve_f16_to_f32(mask[block->column[j]]) : 0;
+    }
+}
+
+/* Position limits and, without a mask tensor, ALiBi's distance. */
+static void add_positions(const struct varve_view *view, int64_t line,
+                          const struct varve_block *block, float *bias) {
+    const struct varve_attention *a = &view->plan->attention;
+    const int64_t query_pos = a->query_pos + view->query0 + line / view->n_line_head;
+    for (int32_t j = 0; j < block->n; j++) {
+        const int64_t distance = query_pos - block->pos[j];
+        if (view->mask == NULL && a->max_bias > 0) bias[j] = -fabsf((float)distance);
+        const bool hidden = (a->causal && distance < 0) || (a->window > 0 && distance >= a->window);
+        if (hidden) bias[j] = -INFINITY;
+    }
+}
+
+/* Every column is looked at: segments may stand in any order, so the ends prove nothing. */
+static bool columns_consecutive(const struct varve_block *block) {
+    int32_t j = 1;
+    while (j < block->n && block->column[j] == block->column[0] + j) j++;
+    return j == block->n;
+}
+
+void varve_view_bias(const struct varve_view *view, const struct varve_block *block, float *bias) {
+    const struct varve_attention *a = &view->plan->attention;
+    const bool consecutive = columns_consecutive(block);
+    const bool copied = view->mask != NULL && consecutive;
+    if (copied) copy_mask(view, block, bias);
+    const bool by_position = a->causal || a->window > 0 || a->max_bias > 0;
+    for (int64_t line = 0; line < view->n_line; line++) {
+        float *const at = bias + line * VARVE_TILE_ROWS;
+        if (!copied) gather_mask(mask_row(view, line), block, at);
+        if (by_position) add_positions(view, line, block, at);
+    }
+}
