@@ -1,0 +1,105 @@
+/* Kernel checker: the engine. It walks kernels.inc and calls varve_check_<op> for each line, so
+ * that a new line needs no edit here and a new op without a test does not link.
+ */
+#ifndef CHECK_CHECK_H
+#define CHECK_CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernel/dispatch.h"
+
+typedef void check_fn(void); /* any kernel; cast back to its own type before the call */
+
+struct check;
+struct check_line {
+    const char *op;
+    const char *slot;
+    const char *symbol;
+    enum varve_isa isa;
+    int index; /* of the slot within its array: a format, or exact/q8 */
+    check_fn *run;
+    void (*test)(struct check *, const struct check_line *);
+};
+
+struct check {
+    uint64_t random;
+    int n_case; /* rounds over the row counts */
+    bool bench;
+    const struct varve_kernels *scalar;
+    const char *name; /* of what is being checked */
+    char what[200];   /* the case at hand */
+    int n_failure;    /* of what is being checked */
+};
+
+#define VARVE_KERNEL(op, slot, isa, symbol) \
+    void varve_check_##op(struct check *check, const struct check_line *line);
+#include "kernel/kernels.inc"
+#undef VARVE_KERNEL
+void varve_check_codec(struct check *check, const struct varve_format_traits *format);
+
+/* ---- reports ---- */
+
+/* Describes the next case; the text is printed with each failure and with a crash. */
+void check_case(struct check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void check_fail(struct check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Fails unless |got - want| <= tolerance; a NaN always fails. */
+void check_near(struct check *check, const char *name, int a, int r, double got, double want,
+                double tolerance);
+
+/* Runs body(check, data) and turns a fatal signal in it into a failure. */
+void check_guarded(struct check *check, void (*body)(struct check *, const void *),
+                   const void *data);
+
+/* ---- random numbers ---- */
+
+uint32_t check_random(struct check *check);
+int check_range(struct check *check, int first, int last); /* both included */
+float check_unit(struct check *check);                     /* -1 .. 1 */
+
+/* ---- memory between two forbidden pages ---- */
+
+enum check_buffer {
+    BUFFER_ROW = 0, /* 64 of them, one per row */
+    BUFFER_F = VARVE_TILE_ROWS,
+    BUFFER_I,
+    BUFFER_FI,
+    BUFFER_D,
+    BUFFER_SUM,
+    BUFFER_S,
+    BUFFER_S2,
+    BUFFER_O,
+    BUFFER_O2,
+    BUFFER_P,
+    BUFFER_ALPHA,
+    BUFFER_T,
+    BUFFER_T2,
+    BUFFER_DK,
+    BUFFER_DK2,
+    BUFFER_MK,
+    BUFFER_MK2,
+    BUFFER_X,
+    BUFFER_BIAS,
+    BUFFER_COUNT
+};
+enum check_place { PLACE_END, PLACE_START, PLACE_INSIDE, PLACE_COUNT };
+
+/* Memory filled with 0xFF (NaN in every float type). `aligned`: on 64 bytes and as near to the page
+ * behind it as that allows. `place`: exactly before or after a forbidden page, or at some odd
+ * address. The memory is valid until the next call with the same id. */
+void *check_aligned(int id, size_t bytes);
+void *check_place(struct check *check, int id, size_t bytes, enum check_place place);
+/* Fails if bytes around the buffer have changed. */
+void check_around(struct check *check, int id, const char *name);
+/* Address that must not be read. */
+const uint8_t *check_forbidden(void);
+
+/* ---- benchmark ---- */
+
+/* Times a kernel and the scalar one on the same arguments and prints a line. */
+void check_bench(const struct check_line *line, check_fn *scalar,
+                 void (*call)(check_fn *, const void *), const void *args, double bytes,
+                 double n_multiply);
+
+#endif

@@ -1,0 +1,128 @@
+#include "check/check.h"
+#include "check/fold.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check/tol.h"
+
+static void fill_weights(struct fold_case *fold, struct check *check, struct rows *rows) {
+    for (int r = 0; r < fold->n_row; r++) {
+        const bool hidden = check_range(check, 0, 3) == 0;
+        for (int a = 0; a < fold->n; a++) {
+            float *const p = &fold->p[a * VARVE_TILE_ROWS + r];
+            *p = hidden || check_range(check, 0, 5) == 0 ? 0 : fabsf(check_unit(check));
+        }
+        if (hidden && fold->sparse) rows_poison(rows, r);
+    }
+}
+
+void fold_create(struct fold_case *fold, struct check *check, struct rows *rows, int32_t n,
+                 bool sparse) {
+    const int32_t ld = (rows->head_dim + 15) / 16 * 16;
+    const size_t bytes = (size_t)n * (size_t)ld * sizeof(float);
+    *fold = (struct fold_case){
+        .n = n, .head_dim = rows->head_dim, .ld = ld, .n_row = rows->n_row, .sparse = sparse};
+    fold->p = check_aligned(BUFFER_P, (size_t)n * VARVE_TILE_ROWS * sizeof(float));
+    fold->alpha = check_aligned(BUFFER_ALPHA, (size_t)n * sizeof(float));
+    fold->scalar = check_aligned(BUFFER_O2, bytes);
+    fold->o = check_aligned(BUFFER_O, bytes);
+    fold->before = malloc(bytes);
+    if (fold->before == NULL) exit(2);
+    fill_weights(fold, check, rows);
+    for (int a = 0; a < n; a++) {
+        const int choice = check_range(check, 0, 3);
+        fold->alpha[a] = choice == 0 ? 0 : choice == 1 ? 1 : fabsf(check_unit(check));
+        for (int i = 0; i < ld; i++) {
+            const bool unread = choice == 0 || i >= rows->head_dim;
+            fold->before[a * ld + i] = unread ? NAN : check_unit(check);
+        }
+    }
+    memcpy(fold->scalar, fold->before, bytes);
+    memcpy(fold->o, fold->before, bytes);
+}
+
+void fold_compare(const struct fold_case *fold, struct check *check, const struct rows *rows) {
+    for (int a = 0; a < fold->n; a++) {
+        for (int i = 0; i < fold->head_dim; i++) {
+            const int at = a * fold->ld + i;
+            double want = 0, sum_abs = 0;
+            if (fold->alpha[a] != 0) want = (double)fold->alpha[a] * fold->before[at];
+            sum_abs = fabs(want);
+            for (int r = 0; r < fold->n_row; r++) {
+                const double p = fold->p[a * VARVE_TILE_ROWS + r];
+                if (p == 0) continue;
+                want += p * rows->value[(int64_t)r * rows->head_dim + i];
+                sum_abs += fabs(p) * rows_abs(rows, r, i);
+            }
+            const double tolerance = tol_fold(fold->n_row, sum_abs);
+            check_near(check, "o", a, i, fold->o[at], want, tolerance);
+            check_near(check, "o (scalar)", a, i, fold->o[at], fold->scalar[at], 2 * tolerance);
+        }
+    }
+    check_around(check, BUFFER_O, "o");
+}
+
+void fold_destroy(struct fold_case *fold) { free(fold->before); }
+
+static void run_case(struct check *check, const struct check_line *line, int32_t n_row) {
+    const struct varve_format_traits *const format = varve_format_traits(line->index);
+    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
+    struct rows rows;
+    struct fold_case fold;
+    rows_create(&rows, check, format, kind, rows_head_dim(check, format), n_row);
+    fold_create(&fold, check, &rows, check_range(check, 1, 20), check_range(check, 0, 1) == 1);
+    check_case(check, "D %d, n %d, n_row %d, rows %s%s", rows.head_dim, fold.n, n_row,
+               rows_kind_name(kind), fold.sparse ? ", sparse" : "");
+    struct varve_fold_args args = {.format = format,
+                                   .n = fold.n,
+                                   .head_dim = fold.head_dim,
+                                   .ld = fold.ld,
+                                   .n_row = n_row,
+                                   .sparse = fold.sparse,
+                                   .rows = rows.rows,
+                                   .p = fold.p,
+                                   .alpha = fold.alpha};
+    args.o = fold.scalar;
+    check->scalar->fold[line->index].run(&args);
+    args.o = fold.o;
+    ((varve_fold_fn *)line->run)(&args);
+    fold_compare(&fold, check, &rows);
+    fold_destroy(&fold);
+    rows_destroy(&rows);
+}
+
+static void call(check_fn *run, const void *args) { ((varve_fold_fn *)run)(args); }
+
+static void bench(struct check *check, const struct check_line *line) {
+    enum { D = 128, N = 4 };
+    const struct varve_format_traits *const format = varve_format_traits(line->index);
+    struct rows rows;
+    struct fold_case fold;
+    rows_create(&rows, check, format, ROWS_NORMAL, D, VARVE_TILE_ROWS);
+    fold_create(&fold, check, &rows, N, false);
+    for (int a = 0; a < N; a++) fold.alpha[a] = INPUT_SCALE; /* keeps o bounded over many calls */
+    memset(fold.o, 0, N * D * sizeof(float));
+    const struct varve_fold_args args = {.format = format,
+                                         .n = N,
+                                         .head_dim = D,
+                                         .ld = fold.ld,
+                                         .n_row = VARVE_TILE_ROWS,
+                                         .rows = rows.rows,
+                                         .p = fold.p,
+                                         .alpha = fold.alpha,
+                                         .o = fold.o};
+    check_bench(line, (check_fn *)check->scalar->fold[line->index].run, call, &args,
+                D / format->block_values * format->block_bytes * VARVE_TILE_ROWS,
+                N * VARVE_TILE_ROWS * D);
+    fold_destroy(&fold);
+    rows_destroy(&rows);
+}
+
+void varve_check_fold(struct check *check, const struct check_line *line) {
+    for (int i = 0; i < check->n_case; i++) {
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_case(check, line, n_row);
+    }
+    if (check->bench) bench(check, line);
+}

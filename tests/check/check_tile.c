@@ -1,0 +1,213 @@
+#include <math.h>
+#include <string.h>
+
+#include "check/check.h"
+#include "check/fold.h"
+#include "check/rows.h"
+#include "check/tol.h"
+
+/* Tile of rows as unpackk defines it, with NaN in what is padding. */
+struct tile {
+    float *t, *dk, *mk;
+};
+
+static void tile_create(struct tile *tile, const struct check *check, const struct rows *rows) {
+    const struct varve_format_traits *const format = rows->format;
+    const size_t line_bytes = VARVE_TILE_ROWS * sizeof(float);
+    const size_t n_block = format->quantized ? (size_t)rows->head_dim / VARVE_BLOCK : 0;
+    tile->t = check_aligned(BUFFER_T, (size_t)rows->head_dim * line_bytes);
+    tile->dk = check_aligned(BUFFER_DK, n_block * line_bytes);
+    tile->mk = check_aligned(BUFFER_MK, (format->has_min ? n_block : 0) * line_bytes);
+    const struct varve_unpackk_args args = {.format = format,
+                                            .head_dim = rows->head_dim,
+                                            .n_row = rows->n_row,
+                                            .rows = rows->rows,
+                                            .t = tile->t,
+                                            .dk = tile->dk,
+                                            .mk = tile->mk};
+    check->scalar->unpackk[format->format].run(&args);
+    if (!format->has_min) tile->mk = NULL;
+    if (!format->quantized) tile->dk = NULL;
+}
+
+/* Sums in double over column r of the tile. */
+static double score_tile(const struct varve_queries *q, const struct tile *tile, bool q8, int a,
+                         int r, double *sum_abs) {
+    double sum = 0;
+    *sum_abs = 0;
+    for (int i = 0; i < q->head_dim; i++) {
+        const double t = tile->t[i * VARVE_TILE_ROWS + r];
+        double factor = 1;
+        if (q8) {
+            const int b = i / VARVE_BLOCK;
+            factor = (double)q->d[a * q->n_block + b] * tile->dk[b * VARVE_TILE_ROWS + r];
+        }
+        const double term = factor * t * (q8 ? q->fi : q->f)[a * q->ld + i];
+        sum += term;
+        *sum_abs += fabs(term);
+    }
+    for (int b = 0; q8 && tile->mk != NULL && b < q->n_block; b++) {
+        const double term = (double)q->d[a * q->n_block + b] * tile->mk[b * VARVE_TILE_ROWS + r] *
+                            q->sum[a * q->n_block + b];
+        sum += term;
+        *sum_abs += fabs(term);
+    }
+    return sum;
+}
+
+static void compare(struct check *check, const struct varve_tilescore_args *args,
+                    const struct tile *tile, bool q8, const float *reference, bool exact_case) {
+    const struct varve_queries *const q = args->q;
+    for (int a = 0; a < q->n; a++) {
+        for (int r = 0; r < VARVE_TILE_ROWS; r++) {
+            const int at = a * VARVE_TILE_ROWS + r;
+            if (r >= (args->n_row + 15) / 16 * 16 && !isnan(args->s[at])) {
+                check_fail(check, "wrote s[%d][%d], past n_row rounded up", a, r);
+            }
+            if (r >= args->n_row) continue;
+            double sum_abs;
+            const double want = score_tile(q, tile, q8, a, r, &sum_abs);
+            const double tolerance =
+                q8 ? tol_score_q8(q->n_block, sum_abs) : tol_dot(q->head_dim, sum_abs);
+            check_near(check, "s", a, r, args->s[at], want, exact_case ? 0 : tolerance);
+            check_near(check, "s (scalar)", a, r, args->s[at], reference[at],
+                       exact_case ? 0 : 2 * tolerance);
+        }
+    }
+}
+
+/* A format for the slot: any of its class. */
+static const struct varve_format_traits *pick_format(struct check *check, bool q8) {
+    for (;;) {
+        const int f = check_range(check, 0, VARVE_FORMAT_COUNT - 1);
+        const struct varve_format_traits *const format = varve_format_traits((enum varve_format)f);
+        if (format->quantized == q8) return format;
+    }
+}
+
+static void run_score(struct check *check, const struct check_line *line, int32_t n_row) {
+    const bool q8 = line->index == 1;
+    const struct varve_format_traits *const format = pick_format(check, q8);
+    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
+    const enum queries_kind q_kind =
+        kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
+    const int32_t head_dim = rows_head_dim(check, format);
+    const int32_t n = check_range(check, 1, 20);
+    const size_t bytes = (size_t)n * VARVE_TILE_ROWS * sizeof(float);
+    struct varve_queries q;
+    struct rows rows;
+    struct tile tile;
+    check_case(check, "%s, D %d, n %d, n_row %d, rows %s", format->name, head_dim, n, n_row,
+               rows_kind_name(kind));
+    queries_create(&q, check, q_kind, n, head_dim);
+    rows_create(&rows, check, format, kind, head_dim, n_row);
+    tile_create(&tile, check, &rows);
+    float *const reference = check_aligned(BUFFER_S2, bytes);
+    struct varve_tilescore_args args = {
+        .q = &q, .t = tile.t, .dk = tile.dk, .mk = tile.mk, .n_row = n_row, .s = reference};
+    check->scalar->tilescore[line->index].run(&args);
+    args.s = check_aligned(BUFFER_S, bytes);
+    ((varve_tilescore_fn *)line->run)(&args);
+    compare(check, &args, &tile, q8, reference, kind == ROWS_INTEGER);
+    check_around(check, BUFFER_S, "s");
+    rows_destroy(&rows);
+}
+
+/* The decoded rows as a tile, NaN in the padding columns. */
+static float *value_tile(const struct rows *rows, int32_t ld) {
+    float *const v = check_aligned(BUFFER_T, (size_t)rows->n_row * (size_t)ld * sizeof *v);
+    for (int r = 0; r < rows->n_row; r++) {
+        memcpy(v + r * ld, rows->value + (int64_t)r * rows->head_dim,
+               (size_t)rows->head_dim * sizeof *v);
+    }
+    return v;
+}
+
+static void run_fold(struct check *check, const struct check_line *line, int32_t n_row) {
+    const int f = check_range(check, 0, VARVE_FORMAT_COUNT - 1);
+    const struct varve_format_traits *const format = varve_format_traits((enum varve_format)f);
+    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
+    struct rows rows;
+    struct fold_case fold;
+    rows_create(&rows, check, format, kind, rows_head_dim(check, format), n_row);
+    fold_create(&fold, check, &rows, check_range(check, 1, 20), check_range(check, 0, 1) == 1);
+    check_case(check, "%s, D %d, n %d, n_row %d, rows %s%s", format->name, rows.head_dim, fold.n,
+               n_row, rows_kind_name(kind), fold.sparse ? ", sparse" : "");
+    struct varve_tilefold_args args = {.n = fold.n,
+                                       .head_dim = fold.head_dim,
+                                       .ld = fold.ld,
+                                       .n_row = n_row,
+                                       .sparse = fold.sparse,
+                                       .v = value_tile(&rows, fold.ld),
+                                       .p = fold.p,
+                                       .alpha = fold.alpha,
+                                       .o = fold.scalar};
+    check->scalar->tilefold.run(&args);
+    args.o = fold.o;
+    ((varve_tilefold_fn *)line->run)(&args);
+    fold_compare(&fold, check, &rows);
+    fold_destroy(&fold);
+    rows_destroy(&rows);
+}
+
+static void call_score(check_fn *run, const void *args) { ((varve_tilescore_fn *)run)(args); }
+static void call_fold(check_fn *run, const void *args) { ((varve_tilefold_fn *)run)(args); }
+
+enum { BENCH_D = 128, BENCH_N = 64 };
+
+static void bench_score(struct check *check, const struct check_line *line) {
+    const bool q8 = line->index == 1;
+    struct varve_queries q;
+    struct rows rows;
+    struct tile tile;
+    queries_create(&q, check, QUERIES_NORMAL, BENCH_N, BENCH_D);
+    rows_create(&rows, check, varve_format_traits(q8 ? VARVE_FORMAT_Q8_0 : VARVE_FORMAT_F16),
+                ROWS_NORMAL, BENCH_D, VARVE_TILE_ROWS);
+    tile_create(&tile, check, &rows);
+    const struct varve_tilescore_args args = {
+        .q = &q,
+        .t = tile.t,
+        .dk = tile.dk,
+        .mk = tile.mk,
+        .n_row = VARVE_TILE_ROWS,
+        .s = check_aligned(BUFFER_S, BENCH_N * VARVE_TILE_ROWS * sizeof(float))};
+    check_bench(line, (check_fn *)check->scalar->tilescore[line->index].run, call_score, &args,
+                BENCH_D * VARVE_TILE_ROWS * sizeof(float), BENCH_D * VARVE_TILE_ROWS * BENCH_N);
+    rows_destroy(&rows);
+}
+
+static void bench_fold(struct check *check, const struct check_line *line) {
+    struct rows rows;
+    struct fold_case fold;
+    rows_create(&rows, check, varve_format_traits(VARVE_FORMAT_F16), ROWS_NORMAL, BENCH_D,
+                VARVE_TILE_ROWS);
+    fold_create(&fold, check, &rows, BENCH_N, false);
+    for (int a = 0; a < BENCH_N; a++) fold.alpha[a] = INPUT_SCALE; /* keeps o bounded */
+    memset(fold.o, 0, BENCH_N * BENCH_D * sizeof(float));
+    const struct varve_tilefold_args args = {.n = BENCH_N,
+                                             .head_dim = BENCH_D,
+                                             .ld = fold.ld,
+                                             .n_row = VARVE_TILE_ROWS,
+                                             .v = value_tile(&rows, fold.ld),
+                                             .p = fold.p,
+                                             .alpha = fold.alpha,
+                                             .o = fold.o};
+    check_bench(line, (check_fn *)check->scalar->tilefold.run, call_fold, &args,
+                BENCH_D * VARVE_TILE_ROWS * sizeof(float), BENCH_D * VARVE_TILE_ROWS * BENCH_N);
+    fold_destroy(&fold);
+    rows_destroy(&rows);
+}
+
+void varve_check_tilescore(struct check *check, const struct check_line *line) {
+    for (int i = 0; i < check->n_case; i++) {
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_score(check, line, n_row);
+    }
+    if (check->bench) bench_score(check, line);
+}
+
+void varve_check_tilefold(struct check *check, const struct check_line *line) {
+    for (int i = 0; i < check->n_case; i++) {
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_fold(check, line, n_row);
+    }
+    if (check->bench) bench_fold(check, line);
+}
