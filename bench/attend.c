@@ -1,0 +1,182 @@
+/* Times one attention problem in several forms, interleaved, and prints medians and ratios:
+ *
+ *     bench-attend [head_dim [heads_kv [group [rows [queries [threads]]]]]]
+ *
+ * For each of f16, q8_0 and q4_0: one segment; the same rows as segments of 16 (pages); and a plain
+ * read of the same bytes by the same threads. The method is that of docs/BENCH.md. */
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "varve/varve.h"
+
+#define ROUNDS 15
+#define PAGE_ROWS 16
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values) {
+    qsort(values, ROUNDS, sizeof *values, by_value);
+    return values[ROUNDS / 2];
+}
+
+/* Rows of random bytes that decode to small finite values: scales are overwritten by the encoder.
+ */
+static char *make_rows(enum varve_format format, int32_t head_dim, int64_t n, size_t bytes) {
+    char *const rows = aligned_alloc(64, ((size_t)n * bytes + 63) / 64 * 64);
+    float *const x = malloc((size_t)head_dim * sizeof(float));
+    uint32_t seed = 1;
+    for (int64_t r = 0; r < n; r++) {
+        if (r < 64) {
+            for (int32_t d = 0; d < head_dim; d++) {
+                seed = seed * 1664525u + 1013904223u;
+                x[d] = (float)(seed >> 8) / 8388608.0f - 1.0f;
+            }
+            (void)varve_format_encode(format, x, head_dim, rows + (size_t)r * bytes);
+        } else {
+            memcpy(rows + (size_t)r * bytes, rows + (size_t)(r % 64) * bytes, bytes);
+        }
+    }
+    free(x);
+    return rows;
+}
+
+static volatile uint64_t sink;
+
+/* Sums the bytes as 8-byte words: the fastest plain read the compiler makes. */
+static void plain_read(const char *data, size_t bytes, int n_thread) {
+    uint64_t sum = 0;
+    const uint64_t *words = (const uint64_t *)(const void *)data;
+    const int64_t n = (int64_t)(bytes / 8);
+#pragma omp parallel for num_threads(n_thread) reduction(+ : sum) schedule(static)
+    for (int64_t i = 0; i < n; i++) sum += words[i];
+    sink += sum;
+}
+
+struct job {
+    struct varve_plan *plan;
+    struct varve_io io;
+    void *scratch;
+};
+
+static struct job make_job(const struct varve_context *context, const struct varve_attention *a,
+                           const struct varve_segment *segments, int64_t n_segment, int n_thread,
+                           const float *query, float *output) {
+    struct job job = {.io = {.segments = segments, .n_segment = n_segment}};
+    if (varve_plan_create(context, a, segments, n_segment, n_thread, &job.plan) != VARVE_OK) {
+        fprintf(stderr, "bench-attend: no plan for this problem\n");
+        exit(1);
+    }
+    const size_t bytes = varve_plan_scratch_bytes(job.plan);
+    job.scratch = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    job.io.query = (struct varve_query){query, 4 * a->head_dim_k * a->n_head, 4 * a->head_dim_k, 0};
+    job.io.output.data = output;
+    job.io.output.query_stride = 4 * a->head_dim_v * a->n_head;
+    job.io.output.head_stride = 4 * a->head_dim_v;
+    return job;
+}
+
+static double time_job(const struct job *job, int n_thread) {
+    const double start = seconds();
+    if (varve_run(job->plan, &job->io, job->scratch, n_thread) != VARVE_OK) exit(1);
+    return seconds() - start;
+}
+
+static void bench(const struct varve_context *context, enum varve_format format,
+                  const struct varve_attention *a, int64_t n_row, int n_thread) {
+    size_t bytes = 0;
+    if (varve_format_row_bytes(format, a->head_dim_k, &bytes) != VARVE_OK) exit(1);
+    const int64_t n = n_row * a->n_head_kv;
+    char *const k = make_rows(format, a->head_dim_k, n, bytes);
+    char *const v = make_rows(format, a->head_dim_k, n, bytes);
+    const int64_t row = (int64_t)bytes * a->n_head_kv;
+    const struct varve_segment whole = {format, format,         k, v, n_row, row, (int64_t)bytes, 0,
+                                        row,    (int64_t)bytes, 0, 0, 0};
+    const int64_t n_page = (n_row + PAGE_ROWS - 1) / PAGE_ROWS;
+    struct varve_segment *const pages = malloc((size_t)n_page * sizeof *pages);
+    for (int64_t p = 0; p < n_page; p++) {
+        pages[p] = whole;
+        pages[p].k = k + p * PAGE_ROWS * row;
+        pages[p].v = v + p * PAGE_ROWS * row;
+        pages[p].pos = pages[p].mask_column = p * PAGE_ROWS;
+        const int64_t left = n_row - p * PAGE_ROWS;
+        pages[p].n_rows = left < PAGE_ROWS ? left : PAGE_ROWS;
+    }
+    const size_t n_query = (size_t)(a->n_query * a->n_head * a->head_dim_k);
+    float *const query = malloc(n_query * sizeof(float));
+    float *const output = malloc(n_query * sizeof(float));
+    for (size_t i = 0; i < n_query; i++) query[i] = sinf((float)i);
+    struct job one = make_job(context, a, &whole, 1, n_thread, query, output);
+    struct job many = make_job(context, a, pages, n_page, n_thread, query, output);
+    double t_one[ROUNDS], t_many[ROUNDS], t_read[ROUNDS];
+    (void)time_job(&one, n_thread);
+    for (int i = 0; i < ROUNDS; i++) {
+        t_one[i] = time_job(&one, n_thread);
+        t_many[i] = time_job(&many, n_thread);
+        const double start = seconds();
+        plain_read(k, (size_t)(n_row * row), n_thread);
+        plain_read(v, (size_t)(n_row * row), n_thread);
+        t_read[i] = seconds() - start;
+    }
+    const double ms = 1e3 * median(t_one), pages_ms = 1e3 * median(t_many);
+    const double read_ms = 1e3 * median(t_read);
+    printf("%-5s %8.3f ms  %7.1f GFLOPS  pages of %d: %8.3f ms (x %.3f)  plain read %7.3f ms "
+           "(share %.2f)\n",
+           varve_format_name(format), ms, 4e-6 * varve_plan_work(one.plan) / 2 / ms, PAGE_ROWS,
+           pages_ms, pages_ms / ms, read_ms, read_ms / ms);
+    varve_plan_destroy(one.plan);
+    varve_plan_destroy(many.plan);
+    free(one.scratch);
+    free(many.scratch);
+    free(pages);
+    free(query);
+    free(output);
+    free(k);
+    free(v);
+}
+
+int main(int argc, char **argv) {
+    int64_t value[] = {128, 8, 4, 8192, 1, 2};
+    for (int i = 1; i < argc && i <= 6; i++) value[i - 1] = atoll(argv[i]);
+    for (int i = 0; i < 6; i++) {
+        if (value[i] < 1 || argc > 7) {
+            fprintf(stderr, "usage: bench-attend [head_dim [heads_kv [group [rows [queries "
+                            "[threads]]]]]]\n");
+            return 2;
+        }
+    }
+    struct varve_context *context;
+    struct varve_context_params params = {.struct_bytes = sizeof params,
+                                          .isa = getenv("VARVE_ISA")};
+    if (varve_context_create(&params, &context) != VARVE_OK) {
+        fprintf(stderr, "bench-attend: VARVE_ISA names no level that this CPU has\n");
+        return 1;
+    }
+    const struct varve_attention a = {.head_dim_k = (int32_t)value[0],
+                                      .head_dim_v = (int32_t)value[0],
+                                      .n_head = (int32_t)(value[1] * value[2]),
+                                      .n_head_kv = (int32_t)value[1],
+                                      .n_query = value[4],
+                                      .n_batch = 1,
+                                      .scale = 1.0f / sqrtf((float)value[0])};
+    printf("isa %s, head size %d, %d KV heads, %d heads, %lld rows, %lld queries, %lld threads\n",
+           varve_context_isa(context), a.head_dim_k, a.n_head_kv, a.n_head, (long long)value[3],
+           (long long)value[4], (long long)value[5]);
+    bench(context, VARVE_FORMAT_F16, &a, value[3], (int)value[5]);
+    bench(context, VARVE_FORMAT_Q8_0, &a, value[3], (int)value[5]);
+    bench(context, VARVE_FORMAT_Q4_0, &a, value[3], (int)value[5]);
+    varve_context_destroy(context);
+    return 0;
+}

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""The direction of includes, and public headers that compile alone (docs/DESIGN.md 3)."""
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+import linting
+
+# folder -> folders of src that it may include besides itself; "varve/" is open to all
+MAY = {
+    "api": {"attend", "cache", "kernel", "format", "base"},
+    "cache": {"kernel", "format", "base"},
+    "attend": {"kernel", "format", "base"},
+    "kernel": {"format", "base"},
+    "format": {"base"},
+    "base": set(),
+}
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
+GGML = re.compile(r"^(ggml|gguf|llama)([-_.].*)?\.h$")
+GGML_PLACES = ("ggml/", "tests/ggml/", "tests/system/")
+
+
+def includes(path):
+    text = linting.code(path.read_text(encoding="utf-8"), keep_strings=True)
+    for match in INCLUDE.finditer(text):
+        yield linting.line_of(text, match.start()), match[1] == '"', match[2]
+
+
+def layer(path):
+    parts = linting.name(path).split("/")
+    return parts[1] if len(parts) > 2 else "api"
+
+
+def check_library(report, path, line, quoted, header):
+    """One include of a file in src."""
+    folder = header.split("/")[0]
+    own = layer(path)
+    if folder in MAY and folder != own and folder not in MAY[own]:
+        report.add(path, line, f"{own} must not include {header}")
+    elif quoted and folder not in MAY and folder != "varve":
+        report.add(path, line, f"{header}: write the folder too, as in \"base/host.h\"")
+    elif folder == "varve" and header != "varve/varve.h":
+        report.add(path, line, f"the library knows varve/varve.h only, not {header}")
+
+
+def check_user(report, path, line, quoted, header):
+    """One include of the plug-in, the launcher or an example: the public headers and own files."""
+    beside = (path.parent / header).exists()
+    if quoted and "/" in header and not header.startswith("varve/"):
+        report.add(path, line, f"only public headers may be included, not {header}")
+    elif quoted and not (beside or header.startswith("varve/") or GGML.match(header)):
+        report.add(path, line, f"{header} is no file of this folder")
+
+
+def check_alone(report, header):
+    """A public header compiles by itself, as C11 and as C++17."""
+    languages = ((os.environ.get("CC", "cc"), "c", "c11"),
+                 (os.environ.get("CXX", "c++"), "c++", "c++17"))
+    for compiler, language, standard in languages:
+        if shutil.which(compiler) is None:
+            print(f"layers: {compiler} is not there, {linting.name(header)} not tried as {language}")
+            continue
+        with tempfile.NamedTemporaryFile("w", suffix="." + language) as source:
+            source.write(f'#include "varve/{header.name}"\n')
+            source.flush()
+            done = subprocess.run([compiler, "-x", language, f"-std={standard}", "-Wall", "-Wextra",
+                                   "-pedantic", "-Werror", "-fsyntax-only",
+                                   "-I", str(linting.ROOT / "include"), source.name],
+                                  capture_output=True, text=True)
+        if done.returncode != 0:
+            report.add(header, 1, f"does not compile alone as {standard}:\n{done.stderr.strip()}")
+
+
+def main():
+    report = linting.Report("layers")
+    sources = linting.files("*.c", "*.h", "*.inc")
+    for path in sources:
+        place = linting.name(path)
+        for line, quoted, header in includes(path):
+            if GGML.match(header) and not place.startswith(GGML_PLACES):
+                report.add(path, line, f"{header}: only the plug-in may know ggml")
+            if place.startswith("src/"):
+                check_library(report, path, line, quoted, header)
+            elif place.startswith(("ggml/", "cli/", "examples/", "bench/")):
+                check_user(report, path, line, quoted, header)
+    headers = linting.files("*.h", folder="include/varve")
+    for header in headers:
+        check_alone(report, header)
+    report.finish(f"{len(sources)} files, {len(headers)} public headers")
+
+
+main()
