@@ -83,7 +83,8 @@ target_compile_definitions(varve_ggml_headers INTERFACE _GNU_SOURCE
 if(plugin_sources)
   add_library(ggml-varve MODULE ${plugin_sources})
   target_link_libraries(ggml-varve PRIVATE varve_ggml_headers varve_static
-    ${ggml_lib}/libggml-base.so ${CMAKE_DL_LIBS})
+    ${ggml_lib}/libggml-base.so ${CMAKE_DL_LIBS} Threads::Threads
+    $<$<BOOL:${VARVE_OPENMP}>:OpenMP::OpenMP_C>) # its own parallel regions: the host's team
   # It links ggml-base only, exports only what ggml looks up, and carries no RPATH: the host has
   # loaded its own libggml-base already.
   target_link_options(ggml-varve PRIVATE -Wl,--exclude-libs,ALL)

@@ -1,5 +1,6 @@
 # Every file in tests/ and every tools/lint_*.py is found by its name; nothing is listed here.
 #   tests/unit/*.c     one cmocka program each      label unit
+#   examples/*.c       one program each             label unit
 #   tests/check/*.c    one program, varve-check     label check
 #   tests/ggml/*.c     one program each, with ggml  label ggml
 #   tests/system/*.py  one test each                label system (common.py and _*.py are helpers;
@@ -64,6 +65,13 @@ foreach(source IN LISTS unit_sources)
   target_link_libraries(test-${name} PRIVATE ${check_library} varve_internal ${CMOCKA_LIBRARY} m
     Threads::Threads)
   varve_test(unit-${name} unit 600 test-${name})
+endforeach()
+
+# ---- examples check themselves --------------------------------------------------------------
+file(GLOB example_sources CONFIGURE_DEPENDS examples/*.c)
+foreach(source IN LISTS example_sources)
+  get_filename_component(name ${source} NAME_WE)
+  varve_test(example-${name} unit 60 example-${name})
 endforeach()
 
 # ---- tests with ggml in the same process ----------------------------------------------------
