@@ -1,0 +1,26 @@
+/* What the subcommands of the command line share. */
+#ifndef VARVE_CLI_ARGS_H
+#define VARVE_CLI_ARGS_H
+
+#include <stdbool.h>
+
+/* Exit codes of a launcher, as env(1) and nohup(1) have them. */
+enum {
+    EXIT_LAUNCHER = 125,
+    EXIT_NOT_EXECUTABLE = 126,
+    EXIT_NOT_FOUND = 127,
+};
+
+/* One line to stderr: "varve: ...". */
+void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The canonical name of a cache type, or NULL after a line that lists the known ones. */
+const char *cli_cache_type(const char *option, const char *value);
+
+/* The canonical name of an ISA level that this CPU has, or NULL after a line. */
+const char *cli_isa(const char *value);
+
+/* Subcommands. argv[0] is the name to show in messages, as in "varve exec". */
+int cmd_exec(int argc, char **argv);
+
+#endif

@@ -1,0 +1,131 @@
+/* The environment and the log. */
+#include "plugin.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#ifndef VARVE_GGML_VERSION
+#error "VARVE_GGML_VERSION must be the version of ggml that the headers come from"
+#endif
+
+/* Exported by ggml-base for its back ends, but declared in a header of C++ and C internals that we
+ * have no other use for. */
+void ggml_log_internal(enum ggml_log_level level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static bool flag(const char *name) {
+    const char *value = getenv(name);
+    if (value == NULL || value[0] == '\0' || strcmp(value, "0") == 0) {
+        return false;
+    }
+    if (strcmp(value, "1") != 0) {
+        plugin_say("%s=%s: expected 0 or 1; taken as 0", name, value);
+        return false;
+    }
+    return true;
+}
+
+/* The level named by VARVE_ISA, if this CPU has it. */
+static const char *isa_level(void) {
+    const char *value = getenv("VARVE_ISA");
+    if (value == NULL || value[0] == '\0') {
+        return NULL;
+    }
+    for (int32_t i = 0;; i++) {
+        bool available = false;
+        const char *name = varve_isa_name(i, &available);
+        if (name == NULL) {
+            plugin_say("VARVE_ISA=%s: no such level; the best one is used", value);
+            return NULL;
+        }
+        if (strcasecmp(name, value) == 0) {
+            if (!available) {
+                plugin_say("VARVE_ISA=%s: this CPU does not have it; the best one is used", value);
+            }
+            return available ? name : NULL;
+        }
+    }
+}
+
+static struct plugin_config config;
+
+static void read_environment(void) {
+    config.disable = flag("VARVE_DISABLE");
+    config.trace = flag("VARVE_TRACE");
+    config.decline_attention = flag("VARVE_TEST_DECLINE_ATTENTION");
+    config.isa = isa_level();
+    const char *pid = getenv("VARVE_EXEC_PID");
+    config.launched = pid != NULL && pid[0] != '\0';
+    config.launched_here = config.launched && strtol(pid, NULL, 10) == (long)getpid();
+    /* For the test of the refusal: as if compiled against another version. */
+    const char *version = getenv("VARVE_TEST_GGML_VERSION");
+    config.built_for = version != NULL && version[0] != '\0' ? version : VARVE_GGML_VERSION;
+}
+
+const struct plugin_config *plugin_config(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, read_environment);
+    return &config;
+}
+
+/* ---- log ------------------------------------------------------------------------------------ */
+
+void plugin_say(const char *format, ...) {
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    fprintf(stderr, "varve: %s\n", line);
+}
+
+void plugin_log(enum ggml_log_level level, const char *format, ...) {
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    if (plugin_config()->trace) {
+        fprintf(stderr, "varve: %s\n", line);
+    } else {
+        ggml_log_internal(level, "varve: %s\n", line);
+    }
+}
+
+/* FNV-1a. */
+uint64_t plugin_hash(uint64_t seed, const void *data, size_t bytes) {
+    uint64_t hash = seed ^ UINT64_C(0xcbf29ce484222325);
+    const unsigned char *byte = data;
+    for (size_t i = 0; i < bytes; i++) {
+        hash = (hash ^ byte[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+bool plugin_first_time(uint64_t key) {
+    enum { n_slot = 1024 };
+    static uint64_t seen[n_slot];
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+    key = key == 0 ? 1 : key; /* 0 marks a free slot */
+    bool first = false;
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < n_slot; i++) {
+        uint64_t *slot = &seen[(key + i) % n_slot];
+        if (*slot == key) {
+            break;
+        }
+        if (*slot == 0) {
+            *slot = key;
+            first = true;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return first;
+}

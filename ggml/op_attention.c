@@ -1,0 +1,330 @@
+/* FLASH_ATTN_EXT: the tensors become an attention problem over one segment.
+ *
+ * ggml's shapes: Q [DK, n_query, n_head, n_batch], K [DK, n_kv, n_head_kv, n_batch],
+ * V [DV, n_kv, n_head_kv, n_batch], mask [>= n_kv, >= n_query, by modulo, by modulo] in F16, sinks
+ * [n_head], result [DV, n_head, n_query, n_batch]. op_params: scale, max_bias, softcap, precision
+ * (ours is never below what it can ask for), upper bound of visible rows (a hint only). */
+#include "plugin.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SRC_Q = 0, SRC_K = 1, SRC_V = 2, SRC_MASK = 3, SRC_SINKS = 4 };
+
+struct problem {
+    struct varve_attention attention;
+    struct varve_segment segment;
+    struct varve_mask mask;
+    struct varve_io io;
+};
+
+/* ---- translation ---------------------------------------------------------------------------- */
+
+/* ggml lets K and V have fewer heads or sequences than Q, shared by neighbours (i / ratio). The
+ * library has one ratio for both; a tensor that all share is read with a stride of zero. */
+static bool share(int64_t have, int64_t want, size_t nb, int64_t *stride) {
+    *stride = have == want ? (int64_t)nb : 0;
+    return have == want || have == 1;
+}
+
+static const char *check_types(const struct ggml_tensor *op, struct problem *p) {
+    const struct ggml_tensor *q = op->src[SRC_Q];
+    const struct ggml_tensor *k = op->src[SRC_K];
+    const struct ggml_tensor *v = op->src[SRC_V];
+    if (q == NULL || k == NULL || v == NULL) {
+        return "a source is missing";
+    }
+    if (q->type != GGML_TYPE_F32 || op->type != GGML_TYPE_F32) {
+        return "Q and the result must be F32";
+    }
+    if (!plugin_format(k->type, &p->segment.k_format)) {
+        return "K is in a format that varve does not have";
+    }
+    if (!plugin_format(v->type, &p->segment.v_format)) {
+        return "V is in a format that varve does not have";
+    }
+    if (k->ne[0] % ggml_blck_size(k->type) != 0 || v->ne[0] % ggml_blck_size(v->type) != 0) {
+        return "the head size is not a multiple of the format's block";
+    }
+    if (q->nb[0] != sizeof(float) || op->nb[0] != sizeof(float) ||
+        k->nb[0] != ggml_type_size(k->type) || v->nb[0] != ggml_type_size(v->type)) {
+        return "rows must be contiguous";
+    }
+    return NULL;
+}
+
+static const char *check_shape(const struct ggml_tensor *op) {
+    const struct ggml_tensor *q = op->src[SRC_Q];
+    const struct ggml_tensor *k = op->src[SRC_K];
+    const struct ggml_tensor *v = op->src[SRC_V];
+    for (int i = 0; i < 4; i++) {
+        const bool may_be_empty = i == 1;
+        const int64_t least = may_be_empty ? 0 : 1;
+        if (q->ne[i] < least || k->ne[i] < least || v->ne[i] < least || q->ne[i] > INT32_MAX ||
+            k->ne[i] > INT32_MAX || v->ne[i] > INT32_MAX) {
+            return "a dimension is empty or larger than 2^31 - 1";
+        }
+    }
+    if (k->ne[0] != q->ne[0] || k->ne[1] != v->ne[1]) {
+        return "Q, K and V do not fit together";
+    }
+    if (op->ne[0] != v->ne[0] || op->ne[1] != q->ne[2] || op->ne[2] != q->ne[1] ||
+        op->ne[3] != q->ne[3]) {
+        return "the result does not fit Q and V";
+    }
+    return NULL;
+}
+
+static const char *set_attention(const struct ggml_tensor *op, struct problem *p) {
+    const struct ggml_tensor *q = op->src[SRC_Q];
+    const struct ggml_tensor *k = op->src[SRC_K];
+    const struct ggml_tensor *v = op->src[SRC_V];
+    const int64_t n_head_kv = k->ne[2] > v->ne[2] ? k->ne[2] : v->ne[2];
+    float params[3];
+    memcpy(params, op->op_params, sizeof(params));
+
+    if (q->ne[2] % n_head_kv != 0) {
+        return "the number of heads is not a multiple of the number of KV heads";
+    }
+    struct varve_segment *s = &p->segment;
+    if (!share(k->ne[2], n_head_kv, k->nb[2], &s->k_head_stride) ||
+        !share(v->ne[2], n_head_kv, v->nb[2], &s->v_head_stride)) {
+        return "K and V have different numbers of heads";
+    }
+    if (!share(k->ne[3], q->ne[3], k->nb[3], &s->k_batch_stride) ||
+        !share(v->ne[3], q->ne[3], v->nb[3], &s->v_batch_stride)) {
+        return "K or V have another number of sequences than Q";
+    }
+    if (!isfinite(params[0]) || !isfinite(params[1]) || !isfinite(params[2])) {
+        return "scale, max_bias and softcap must be finite";
+    }
+    s->k = k->data;
+    s->v = v->data;
+    s->n_rows = k->ne[1];
+    s->k_row_stride = (int64_t)k->nb[1];
+    s->v_row_stride = (int64_t)v->nb[1];
+    struct varve_attention *a = &p->attention; /* field by field: padding stays zero */
+    a->head_dim_k = (int32_t)k->ne[0];
+    a->head_dim_v = (int32_t)v->ne[0];
+    a->n_head = (int32_t)q->ne[2];
+    a->n_head_kv = (int32_t)n_head_kv;
+    a->n_query = q->ne[1];
+    a->n_batch = q->ne[3];
+    a->scale = params[0];
+    /* Without a mask ggml's ALiBi adds nothing; the library's would go by position. */
+    a->max_bias = op->src[SRC_MASK] != NULL && params[1] > 0.0f ? params[1] : 0.0f;
+    a->softcap = fabsf(params[2]); /* an even function of it */
+    return NULL;
+}
+
+static const char *set_mask(const struct ggml_tensor *op, struct problem *p) {
+    const struct ggml_tensor *mask = op->src[SRC_MASK];
+    if (mask == NULL) {
+        return NULL;
+    }
+    if (mask->type != GGML_TYPE_F16 || mask->nb[0] != sizeof(ggml_fp16_t)) {
+        return "the mask must be F16 with contiguous rows";
+    }
+    if (mask->ne[0] < p->segment.n_rows || mask->ne[1] < p->attention.n_query) {
+        return "the mask is smaller than the scores";
+    }
+    if (mask->ne[2] < 1 || mask->ne[3] < 1 || p->attention.n_head % mask->ne[2] != 0 ||
+        p->attention.n_batch % mask->ne[3] != 0) {
+        return "the mask does not fit heads or sequences";
+    }
+    p->mask = (struct varve_mask){
+        .data = mask->data,
+        .n_column = mask->ne[0],
+        .n_query = mask->ne[1],
+        .n_head = (int32_t)mask->ne[2],
+        .n_batch = mask->ne[3],
+        .row_stride = (int64_t)mask->nb[1],
+        .head_stride = (int64_t)mask->nb[2],
+        .batch_stride = (int64_t)mask->nb[3],
+    };
+    p->io.mask = &p->mask;
+    return NULL;
+}
+
+static const char *set_io(const struct ggml_tensor *op, struct problem *p) {
+    const struct ggml_tensor *q = op->src[SRC_Q];
+    const struct ggml_tensor *sinks = op->src[SRC_SINKS];
+    if (sinks != NULL && (sinks->type != GGML_TYPE_F32 || sinks->ne[0] != q->ne[2] ||
+                          sinks->nb[0] != sizeof(float))) {
+        return "the sinks must be one F32 per head";
+    }
+    p->io.query = (struct varve_query){
+        .data = q->data,
+        .query_stride = (int64_t)q->nb[1],
+        .head_stride = (int64_t)q->nb[2],
+        .batch_stride = (int64_t)q->nb[3],
+    };
+    p->io.segments = &p->segment;
+    p->io.n_segment = 1;
+    p->io.sinks = sinks != NULL ? sinks->data : NULL;
+    p->io.output = (struct varve_output){
+        .data = op->data,
+        .query_stride = (int64_t)op->nb[2],
+        .head_stride = (int64_t)op->nb[1],
+        .batch_stride = (int64_t)op->nb[3],
+    };
+    return NULL;
+}
+
+/* NULL, or the reason why not. The result points into itself: it must stay where it is. */
+static const char *translate(const struct ggml_tensor *op, struct problem *p) {
+    memset(p, 0, sizeof(*p));
+    const char *reason = check_types(op, p);
+    reason = reason != NULL ? reason : check_shape(op);
+    reason = reason != NULL ? reason : set_attention(op, p);
+    reason = reason != NULL ? reason : set_mask(op, p);
+    return reason != NULL ? reason : set_io(op, p);
+}
+
+const char *attention_decline(const struct ggml_tensor *op) {
+    struct problem p;
+    const char *reason = translate(op, &p);
+    if (reason != NULL) {
+        return reason;
+    }
+    /* The library has the last word, while declining is still possible. */
+    struct varve_plan *plan = NULL;
+    p.segment.k = NULL;
+    p.segment.v = NULL;
+    if (varve_plan_create(plugin_varve(), &p.attention, &p.segment, 1, 1, &plan) != VARVE_OK) {
+        return "the library has no plan for this shape";
+    }
+    varve_plan_destroy(plan);
+    return NULL;
+}
+
+/* ---- computation ---------------------------------------------------------------------------- */
+
+static enum ggml_status status_of(enum varve_status status) {
+    switch (status) {
+    case VARVE_OK: return GGML_STATUS_SUCCESS;
+    case VARVE_ERROR_MEMORY: return GGML_STATUS_ALLOC_FAILED;
+    default: return GGML_STATUS_FAILED;
+    }
+}
+
+static void trace_plan(const struct plugin_plan *made) {
+    if (!plugin_config()->trace) {
+        return;
+    }
+    /* Key by what decides kernels and tiles, not by the exact length: one line per shape. */
+    struct varve_attention shape;
+    memcpy(&shape, &made->attention, sizeof(shape)); /* with its padding, which is zero */
+    shape.n_query = made->attention.n_query > 1 ? 2 : 1;
+    const int32_t formats[] = {(int32_t)made->segment.k_format, (int32_t)made->segment.v_format};
+    const uint64_t key =
+        plugin_hash(plugin_hash(1, &shape, sizeof(shape)), formats, sizeof(formats));
+    if (plugin_first_time(key)) {
+        char text[512];
+        varve_plan_print(made->plan, text, sizeof(text));
+        plugin_log(GGML_LOG_LEVEL_INFO, "plan: %s", text);
+    }
+}
+
+/* The plan of the last node if it fits this one, else a new one. */
+static enum varve_status plan_for(struct plugin_backend *backend, const struct problem *p,
+                                  struct varve_plan **plan) {
+    struct plugin_plan want;
+    memset(&want, 0, sizeof(want)); /* compared as bytes */
+    memcpy(&want.attention, &p->attention, sizeof(want.attention));
+    memcpy(&want.segment, &p->segment, sizeof(want.segment));
+    want.segment.k = NULL;
+    want.segment.v = NULL;
+    want.n_worker = backend->n_thread;
+    want.plan = backend->plan.plan;
+    if (backend->plan.plan == NULL || memcmp(&want, &backend->plan, sizeof(want)) != 0) {
+        struct varve_plan *fresh = NULL;
+        const enum varve_status status = varve_plan_create(
+            backend->varve, &p->attention, &p->segment, 1, backend->n_thread, &fresh);
+        if (status != VARVE_OK) {
+            return status;
+        }
+        varve_plan_destroy(backend->plan.plan);
+        want.plan = fresh;
+        memcpy(&backend->plan, &want, sizeof(want));
+        trace_plan(&backend->plan);
+    }
+    *plan = backend->plan.plan;
+    return VARVE_OK;
+}
+
+struct attention_run {
+    const struct varve_plan *plan;
+    const struct varve_io *io;
+    void *scratch;
+};
+
+static void run_task(void *arg, int32_t phase, int64_t task, int32_t worker) {
+    const struct attention_run *run = arg;
+    varve_run_task(run->plan, run->io, run->scratch, phase, task, worker);
+}
+
+static void run_plan(struct plugin_backend *backend, const struct attention_run *run) {
+    /* Multiply-adds of one thread in a microsecond, AVX-512 kernels in decode. */
+    static const double work_per_microsecond = 3e4;
+    struct plugin_tasks tasks = {.run = run_task, .arg = (void *)(uintptr_t)run};
+    for (int32_t phase = 0; phase < VARVE_PHASE_COUNT; phase++) {
+        tasks.n_task[phase] = varve_plan_n_task(run->plan, phase);
+    }
+    const bool pays =
+        tasks.n_task[0] > 1 &&
+        threads_pay(backend->threads, varve_plan_work(run->plan) / work_per_microsecond);
+    threads_run(backend->threads, pays ? backend->n_thread : 1, &tasks);
+}
+
+static void count_node(const struct plugin_backend *backend, const struct ggml_tensor *op) {
+    const struct ggml_tensor *k = op->src[SRC_K];
+    const struct ggml_tensor *v = op->src[SRC_V];
+    const uint64_t row_bytes = ggml_row_size(k->type, k->ne[0]) * (uint64_t)k->ne[2] +
+                               ggml_row_size(v->type, v->ne[0]) * (uint64_t)v->ne[2];
+    const uint64_t n_row = (uint64_t)(k->ne[1] * k->ne[3]);
+    counters_add(COUNT_ATTENTION_NODES, 1);
+    counters_add(COUNT_ATTENTION_ROWS, n_row);
+    counters_add(COUNT_ATTENTION_BYTES, n_row * row_bytes);
+
+    const struct plugin_config *config = plugin_config();
+    if ((config->launched || config->trace) && plugin_first_time(UINT64_C(0x76617276655f6f6e))) {
+        plugin_say("attention runs on varve (%s; K %s, V %s; %d thread%s)",
+                   varve_context_isa(backend->varve), ggml_type_name(k->type),
+                   ggml_type_name(v->type), (int)backend->n_thread,
+                   backend->n_thread == 1 ? "" : "s");
+    }
+}
+
+enum ggml_status attention_compute(struct plugin_backend *backend, const struct ggml_tensor *op) {
+    struct problem p;
+    const char *reason = translate(op, &p);
+    if (reason != NULL) {
+        plugin_log(GGML_LOG_LEVEL_ERROR, "'%s' cannot be computed: %s", op->name, reason);
+        return GGML_STATUS_FAILED;
+    }
+    if (ggml_is_empty(op)) {
+        return GGML_STATUS_SUCCESS;
+    }
+    struct attention_run run = {.io = &p.io};
+    struct varve_plan *plan = NULL;
+    enum varve_status status = plan_for(backend, &p, &plan);
+    if (status == VARVE_OK) {
+        status = varve_io_check(plan, &p.io); /* logs what is wrong */
+    }
+    if (status != VARVE_OK) {
+        return status_of(status);
+    }
+    run.plan = plan;
+    const size_t bytes = varve_plan_scratch_bytes(plan);
+    run.scratch = plugin_scratch(backend, bytes);
+    if (bytes > 0 && run.scratch == NULL) {
+        plugin_log(GGML_LOG_LEVEL_ERROR, "'%s': no memory for %zu bytes of scratch", op->name,
+                   bytes);
+        return GGML_STATUS_ALLOC_FAILED;
+    }
+    run_plan(backend, &run);
+    count_node(backend, op);
+    return GGML_STATUS_SUCCESS;
+}
