@@ -27,6 +27,7 @@ struct phase_count {
 
 struct run {
     const struct plugin_tasks *tasks;
+    bool crowded; /* more threads than cores */
     struct phase_count phase[VARVE_PHASE_COUNT];
 };
 
@@ -38,10 +39,12 @@ static void pause_cpu(void) {
 #endif
 }
 
-/* A phase ends when its tasks have ended, not when all threads have arrived: with more threads than
- * cores, a thread that has not run yet holds up nobody. */
-static void wait_for_phase(struct phase_count *count, int64_t n_task) {
-    enum { n_spin = 2000 }; /* about 50 microseconds; then the core may be needed by the others */
+/* A phase ends when its tasks have ended, not when all threads have arrived: a thread that comes
+ * late holds up nobody. Where every thread has a core, the wait is short unless the other thread
+ * has lost its core, and giving away ours as well would only make it longer; so yield late. Where
+ * threads share cores, yield soon. */
+static void wait_for_phase(const struct run *run, struct phase_count *count, int64_t n_task) {
+    const int n_spin = run->crowded ? 200 : 40000; /* about 8 microseconds, and 1.5 ms */
     for (int i = 0; atomic_load_explicit(&count->done, memory_order_acquire) < n_task; i++) {
         if (i < n_spin) {
             pause_cpu();
@@ -51,23 +54,30 @@ static void wait_for_phase(struct phase_count *count, int64_t n_task) {
     }
 }
 
-static void work(struct run *run, int32_t worker) {
+/* Runs tasks of one phase until there are none left to begin. */
+static void work_phase(struct run *run, int32_t phase, int32_t worker) {
     const struct plugin_tasks *tasks = run->tasks;
+    struct phase_count *count = &run->phase[phase];
+    for (;;) {
+        const int64_t task = atomic_fetch_add_explicit(&count->next, 1, memory_order_relaxed);
+        if (task >= tasks->n_task[phase]) {
+            return;
+        }
+        tasks->run(tasks->arg, phase, task, worker);
+        atomic_fetch_add_explicit(&count->done, 1, memory_order_release);
+    }
+}
+
+/* The end of the last phase is waited for where the threads are joined. */
+static void work(struct run *run, int32_t worker) {
     for (int32_t phase = 0; phase < VARVE_PHASE_COUNT; phase++) {
-        const int64_t n_task = tasks->n_task[phase];
-        struct phase_count *count = &run->phase[phase];
-        if (n_task == 0) {
+        if (run->tasks->n_task[phase] == 0) {
             continue;
         }
-        for (;;) {
-            const int64_t task = atomic_fetch_add_explicit(&count->next, 1, memory_order_relaxed);
-            if (task >= n_task) {
-                break;
-            }
-            tasks->run(tasks->arg, phase, task, worker);
-            atomic_fetch_add_explicit(&count->done, 1, memory_order_release);
+        if (phase > 0) {
+            wait_for_phase(run, &run->phase[phase - 1], run->tasks->n_task[phase - 1]);
         }
-        wait_for_phase(count, n_task);
+        work_phase(run, phase, worker);
     }
 }
 
@@ -75,13 +85,14 @@ static void work(struct run *run, int32_t worker) {
 
 struct plugin_threads {
     bool openmp;
+    int32_t n_core;
     pthread_mutex_t lock;
-    pthread_cond_t wake; /* a new run, or stop */
-    pthread_cond_t idle; /* the last worker has left a run */
-    struct run *run;     /* NULL: nothing to do */
-    uint64_t generation; /* counts runs */
-    int32_t n_wanted;    /* workers that may join the run */
-    int32_t n_active;    /* workers inside it */
+    pthread_cond_t wake;      /* a new run, or stop */
+    pthread_cond_t idle;      /* the last worker has left a run */
+    struct run *run;          /* NULL: nothing to do */
+    uint64_t generation;      /* counts runs */
+    int32_t n_wanted;         /* workers that may join the run */
+    _Atomic int32_t n_active; /* workers inside it; written with the lock held */
     bool stop;
     int32_t n_thread; /* started so far */
     int32_t n_thread_max;
@@ -166,6 +177,11 @@ static void run_on_pool(struct plugin_threads *pool, int32_t n_thread, struct ru
 
     pthread_mutex_lock(&pool->lock);
     pool->run = NULL; /* nobody joins any more */
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 0; i < 2000 && pool->n_active > 0; i++) {
+        pause_cpu(); /* mostly the last task is about to end */
+    }
+    pthread_mutex_lock(&pool->lock);
     while (pool->n_active > 0) {
         pthread_cond_wait(&pool->idle, &pool->lock);
     }
@@ -182,6 +198,8 @@ struct plugin_threads *threads_create(void) {
 #ifdef _OPENMP
     threads->openmp = host_has_openmp();
 #endif
+    cpu_set_t cores;
+    threads->n_core = sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
     pthread_mutex_init(&threads->lock, NULL);
     pthread_cond_init(&threads->wake, NULL);
     pthread_cond_init(&threads->idle, NULL);
@@ -224,7 +242,7 @@ bool threads_pay(const struct plugin_threads *threads, double microseconds) {
 
 void threads_run(struct plugin_threads *threads, int32_t n_thread,
                  const struct plugin_tasks *tasks) {
-    struct run run = {.tasks = tasks};
+    struct run run = {.tasks = tasks, .crowded = n_thread > threads->n_core};
     if (n_thread <= 1) {
         work(&run, 0);
     } else if (threads->openmp) {

@@ -81,6 +81,7 @@ static void check_random(const struct varve_context *context, uint64_t seed) {
     if (!(error <= 1)) fail_msg("isa %s: error of %g bounds", varve_context_isa(context), error);
 }
 
+/* pitfall 22: all formats, shapes and options on each ISA level against one reference in double. */
 static void test_random_problems_on_every_isa(void **unused) {
     (void)unused;
     bool available;
