@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Install to a fresh prefix; build C and C++ programs with pkg-config and find_package; run them."""
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+PROGRAM = """\
+#include <varve/varve.h>
+#include <stdio.h>
+int main(void)
+{
+    int built = VARVE_VERSION_MAJOR * 10000 + VARVE_VERSION_MINOR * 100 + VARVE_VERSION_PATCH;
+    int major = 0, minor = 0, patch = 0;
+    if (sscanf(varve_version(), "%d.%d.%d", &major, &minor, &patch) != 3)
+        return 1;
+    printf("varve %s\\n", varve_version());
+    return built != major * 10000 + minor * 100 + patch;
+}
+"""
+PROJECT = """\
+cmake_minimum_required(VERSION 3.22)
+project(user C CXX)
+find_package(varve 0.1 REQUIRED)
+foreach(language c cpp)
+  add_executable(user_${language} user.${language})
+  target_link_libraries(user_${language} varve::varve)
+endforeach()
+"""
+
+
+def run(*command, env=None):
+    """Run a command; on failure show all it said."""
+    result = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, check=False,
+                            env={**os.environ, **(env or {})})
+    if result.returncode != 0:
+        sys.exit(f"FAIL: {' '.join(map(str, command))}\n{result.stdout}")
+    return result.stdout
+
+
+def with_pkg_config(folder, prefix):
+    env = {"PKG_CONFIG_PATH": f"{prefix}/lib/pkgconfig"}
+    flags = run("pkg-config", "--cflags", "--libs", "varve", env=env).split()
+    version = run("pkg-config", "--modversion", "varve", env=env).strip()
+    for compiler, language in (("cc", "c"), ("c++", "cpp")):
+        program = folder / f"pc_{language}"
+        run(compiler, "-Wall", "-Wextra", "-Werror", folder / f"user.{language}", "-o", program,
+            *flags)
+        said = run(program, env={"LD_LIBRARY_PATH": f"{prefix}/lib"}).strip()
+        assert said == f"varve {version}", f"{said!r} from {program}, pkg-config says {version}"
+
+
+def with_find_package(folder, prefix):
+    (folder / "CMakeLists.txt").write_text(PROJECT, encoding="utf-8")
+    run("cmake", "-S", folder, "-B", folder / "b", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", folder / "b")
+    for language in ("c", "cpp"):
+        run(folder / "b" / f"user_{language}")
+
+
+def installed_files(prefix):
+    """The launcher runs from the prefix; what is loaded into hosts carries no RPATH."""
+    said = run(prefix / "bin" / "varve", "--help")
+    assert "exec" in said, f"varve --help does not mention exec:\n{said}"
+    for name in ("libggml-varve.so", "libvarve-preload.so"):
+        dynamic = run("readelf", "-d", prefix / "lib" / name)
+        assert "RPATH" not in dynamic and "RUNPATH" not in dynamic, f"{name} has an RPATH"
+    dynamic = run("readelf", "-d", prefix / "lib" / "libvarve.so")
+    assert "libvarve.so.0" in dynamic, f"wrong SONAME:\n{dynamic}"
+    symbols = run("nm", "-D", "--defined-only", prefix / "lib" / "libvarve.so").splitlines()
+    foreign = [s for s in symbols if not s.split()[-1].startswith("varve_")]
+    assert symbols and not foreign, f"exported beside varve_*: {foreign}"
+
+
+def main():
+    build = os.environ.get("VARVE_BUILD", "build")
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        prefix = folder / "prefix"
+        run("cmake", "--install", build, "--prefix", prefix)
+        for language in ("c", "cpp"):
+            (folder / f"user.{language}").write_text(PROGRAM, encoding="utf-8")
+        with_pkg_config(folder, prefix)
+        with_find_package(folder, prefix)
+        installed_files(prefix)
+    print("ok")
+
+
+if __name__ == "__main__":
+    main()
