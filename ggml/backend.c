@@ -129,7 +129,7 @@ static const char *device_get_name(ggml_backend_dev_t dev) {
 
 static const char *device_get_description(ggml_backend_dev_t dev) {
     (void)dev;
-    return "varve: attention over quantized and mixed caches";
+    return "attention by varve";
 }
 
 static void device_get_memory(ggml_backend_dev_t dev, size_t *free_bytes, size_t *total_bytes) {
@@ -350,7 +350,7 @@ ggml_backend_reg_t ggml_backend_init(void) {
             }
         }
         if (refusal != NULL) {
-            plugin_say("%s", refusal);
+            plugin_refuse(refusal);
             refused = true;
         } else if (!plugin_config()->disable) {
             counters_report_at_exit();

@@ -84,6 +84,18 @@ void plugin_say(const char *format, ...) {
     fprintf(stderr, "varve: %s\n", line);
 }
 
+void plugin_refuse(const char *reason) {
+    /* ggml closes what refuses and may load it again, and the preloaded library wonders at the end.
+     * Only the environment is seen by all of them. Children inherit it, hence the process. */
+    char pid[32];
+    snprintf(pid, sizeof(pid), "%ld", (long)getpid());
+    const char *refused = getenv("VARVE_REFUSED");
+    if (refused == NULL || strcmp(refused, pid) != 0) {
+        plugin_say("%s", reason);
+        setenv("VARVE_REFUSED", pid, 1);
+    }
+}
+
 void plugin_log(enum ggml_log_level level, const char *format, ...) {
     char line[1024];
     va_list args;

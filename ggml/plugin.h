@@ -151,6 +151,9 @@ void plugin_log(enum ggml_log_level level, const char *format, ...)
 /* One line to stderr, for what a user must see even where ggml's log is switched off. */
 void plugin_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Says once per process why the plug-in stays out. */
+void plugin_refuse(const char *reason);
+
 /* True the first time that a process asks for this key. The table is bounded: when it is full, the
  * answer is false. */
 bool plugin_first_time(uint64_t key);

@@ -115,7 +115,9 @@ __attribute__((destructor)) static void at_exit(void) {
     if (pid == NULL || strtol(pid, NULL, 10) != (long)getpid() || disabled()) {
         return;
     }
-    if (plugin_symbol("varve_ggml_named_backend") != NULL) {
+    const char *refused = getenv("VARVE_REFUSED"); /* a process, set by the plug-in */
+    if (plugin_symbol("varve_ggml_named_backend") != NULL ||
+        (refused != NULL && strcmp(refused, pid) == 0)) {
         return; /* it reports by itself */
     }
     if (ggml_base_symbol("ggml_version") == NULL) {

@@ -4,6 +4,7 @@
 test-backend-ops does not count cases that a back end declines: one that takes nothing passes with
 0/0. So the number of cases is asserted, and that what is declined is declined for its format.
 """
+import os
 import re
 
 import common
@@ -15,8 +16,9 @@ CASE = re.compile(r"^\s*((?:FLASH_ATTN_EXT|SET_ROWS)\(.*\)): (.*)$")
 
 def run_cases(op, backend, env=None, timeout=1800):
     """[(case, "OK", "FAIL" or "not supported")], one of them twice, and the Result."""
-    result = common.run([common.program("test-backend-ops"), "test", "-b", backend, "-o", op],
-                        env=env, timeout=timeout)
+    command = [common.program("test-backend-ops"), "test", "-b", backend, "-o", op,
+               "-j", os.cpu_count()]  # workers with a back end each: contexts side by side
+    result = common.run(command, env=env, timeout=timeout)
     cases = []
     for line in re.sub(r"\x1b\[[0-9;]*m", "", result.out).splitlines():
         match = CASE.match(line)

@@ -36,9 +36,10 @@ def caches_of_several_sequences():
         for unified in (0, 1):
             for n in (1, 2, 4):
                 for name in ("f16", "q8_0"):
-                    all_served(binary, f"{n} sequences, {'one cache' if unified else 'a cache each'}"
-                               f", {name}", type_k=name, type_v=name, tokens=48, generate=3,
-                               sequences=n, unified=unified, ubatch=64)
+                    kind = "one cache" if unified else "a cache each"
+                    all_served(binary, f"{n} sequences, {kind}, {name}", type_k=name,
+                               type_v=name, tokens=48, generate=3, sequences=n, unified=unified,
+                               ubatch=64)
 
 
 def sequences_do_not_mix():
