@@ -330,8 +330,8 @@ static void two_contexts_at_once(void **state) {
 }
 
 /* The error against exact products of what the cache holds, beside that of stock ggml on the same
- * cache: Q in 8 bits costs no more here than there, in decode and in prefill. Over many seeds, since
- * a single one is a draw. */
+ * cache: Q in 8 bits costs no more here than there, in decode and in prefill. Over many seeds,
+ * since a single one is a draw. */
 static void errors_are_no_larger_than_stock_s(void **state) {
     (void)state;
     ggml_backend_t ours = new_backend(2);

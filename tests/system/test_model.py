@@ -86,11 +86,6 @@ def off_and_on():
           f"-fa off: {lines}", result)
 
 
-def sliding_window():
-    """No model with a sliding window is at hand, and making one needs the gguf package."""
-    common.skip("sliding-window models", "the default model has none")
-
-
 def prefill_in_pieces():
     """Ubatches of any length; what is said may differ, as stock's matrix products do."""
     with common.folder() as folder:
@@ -103,4 +98,4 @@ def prefill_in_pieces():
 
 common.need(common.LAUNCHER, common.PLUGIN, common.MODEL, program("llama-batched-bench"))
 common.main(cache_types, caches_of_several_sequences, sequences_do_not_mix, threads,
-            prefill_in_pieces, batched_bench, off_and_on, sliding_window)
+            prefill_in_pieces, batched_bench, off_and_on)

@@ -1,7 +1,7 @@
 /* Makes a small model with sliding windows, or with latent attention, out of a llama one.
  *
  * usage: window_model MODEL OUTPUT ARCHITECTURE
- *   granite_swa   a learned sink per head; three layers with a window, then a full one
+ *   granite_swa   a learned sink per head; three layers of four have a window
  *   gemma2        softcap; every second layer has a window
  *   deepseek2     MLA: one latent head, V is a view of K; no window
  *
@@ -224,7 +224,8 @@ static void make_deepseek2(struct maker *m) {
     set_u32(m, "expert_feed_forward_length", 0);
     set_u32(m, "expert_shared_count", 0);
     for (int i = 0; i < N_LAYER; i++) {
-        copy_tensors(m, i, (const char *const[]){"attn_norm", "attn_output", "ffn_norm", NULL});
+        copy_tensors(m, i, (const char *const[]){"attn_output", "ffn_norm", NULL});
+        add_ones(m, in_layer(i, "attn_norm"), n_embd); /* llama's would flatten the scores */
         add_random(m, in_layer(i, "attn_q"), n_embd, n_head * (N_NOPE + n_rope), 1);
         add_random(m, in_layer(i, "attn_kv_a_mqa"), n_embd, N_LATENT + n_rope, 1);
         add_ones(m, in_layer(i, "attn_kv_a_norm"), N_LATENT);

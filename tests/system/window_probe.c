@@ -10,7 +10,6 @@
  *   window        replaces the model's window
  *   write         file for the logits, as floats
  *   reference     such a file: gives the mean KL divergence from it
- *   divergences   file for the divergence at each position, as text
  *
  * In each turn a prompt is evaluated, then further tokens one by one: those of the text, not those
  * that the model would say, so that all runs see the same.
@@ -37,17 +36,17 @@
 enum {
     N_CONTEXT = 2048,
     N_THREAD = 2,
-    N_DECODE = 16,    /* tokens one by one, per turn */
-    N_BEHIND = 100,   /* tokens of the first prompt behind the checkpoint */
-    N_TURN = 200,     /* prompt of the later turns */
-    N_REMOVED = 40,   /* turn 2 removes what was decoded and 24 tokens of the prompt */
-    OUTPUT_EVERY = 8, /* positions of a prompt: logits of all would take most of the time */
+    N_DECODE = 16,     /* tokens one by one, per turn */
+    N_BEHIND = 100,    /* tokens of the first prompt behind the checkpoint */
+    N_TURN = 200,      /* prompt of the later turns */
+    N_REMOVED = 40,    /* turn 2 removes what was decoded and 24 tokens of the prompt */
+    OUTPUT_EVERY = 16, /* positions of a prompt: logits of all would take most of the time */
 };
 
 struct options {
     enum ggml_type type;
     int flash, ubatch, prompt, full, fresh, window;
-    const char *write, *reference, *divergences;
+    const char *write, *reference;
 };
 
 struct run {
@@ -59,7 +58,8 @@ struct run {
     llama_token *text;
     llama_token said[N_CONTEXT]; /* what the cache stands for */
     int n_text, n_said, n_vocab;
-    FILE *write, *reference, *divergences;
+    int n_kept; /* positions that the windowed cache holds after turn 1 */
+    FILE *write, *reference;
     float *expected;
     double sum;
     uint64_t n_output, not_finite;
@@ -118,8 +118,6 @@ static void parse_option(struct options *o, char *word) {
         o->write = value;
     } else if (strcmp(word, "reference") == 0) {
         o->reference = value;
-    } else if (strcmp(word, "divergences") == 0) {
-        o->divergences = value;
     } else if (!parse_number(o, word, value)) {
         fail("no option %s", word);
     }
@@ -245,11 +243,7 @@ static void take_logits(struct run *run, int i) {
         if (fread(run->expected, sizeof(float), n, run->reference) != n) {
             fail("the reference has too few positions");
         }
-        const double kl = divergence(run->expected, logits, run->n_vocab);
-        run->sum += kl;
-        if (run->divergences != NULL) {
-            fprintf(run->divergences, "%.9g\n", kl);
-        }
+        run->sum += divergence(run->expected, logits, run->n_vocab);
     }
 }
 
@@ -333,6 +327,7 @@ static void converse(struct run *run) {
     uint8_t *checkpoint = take_checkpoint(run, &n_checkpoint);
     say(run, N_BEHIND, OUTPUT_EVERY);
     decode(run);
+    run->n_kept = run->n_said - llama_memory_seq_pos_min(run->memory, 0);
 
     go_back(run, run->n_said - N_REMOVED);
     say(run, N_TURN, OUTPUT_EVERY);
@@ -368,6 +363,7 @@ static void report(const struct run *run) {
     }
     printf("outputs %" PRIu64 "\n", run->n_output);
     printf("not_finite %" PRIu64 "\n", run->not_finite);
+    printf("kept %d\n", run->n_kept);
     printf("window %d\n", llama_model_n_swa(run->model));
     printf("nodes %" PRIu64 "\n", run->flash_nodes);
     printf("other_nodes %" PRIu64 "\n", run->other_nodes);
@@ -400,12 +396,10 @@ int main(int argc, char **argv) {
     run.batch = llama_batch_init(N_CONTEXT, 0, 1);
     run.write = open_or_null(run.options.write, "wb");
     run.reference = open_or_null(run.options.reference, "rb");
-    run.divergences = open_or_null(run.options.divergences, "w");
     run.expected = malloc((size_t)run.n_vocab * sizeof(float));
     converse(&run);
     report(&run);
-    if ((run.write != NULL && fclose(run.write) != 0) ||
-        (run.divergences != NULL && fclose(run.divergences) != 0)) {
+    if (run.write != NULL && fclose(run.write) != 0) {
         fail("cannot write the results");
     }
     free(text);
