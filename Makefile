@@ -27,7 +27,7 @@ help:
 	@echo 'make test     everything that must hold; up to 40 min the first time, 15 min later'
 	@echo 'make check    the quick part of the tests: units, kernels, lints'
 	@echo 'make demo     a question about a long text: varve beside stock llama.cpp'
-	@echo 'make bench    measurements'
+	@echo 'make bench    kernels, one attention, llama-bench beside stock (BENCH=--quick: minutes)'
 	@echo 'make asan     unit and kernel tests under AddressSanitizer and UBSan (build-asan/)'
 	@echo 'make tsan     the same under ThreadSanitizer, with clang (build-tsan/)'
 	@echo 'make lint     format and structure of the source'
@@ -57,8 +57,9 @@ demo:
 	@exec $(PYTHON) tools/demo.py --build $(BUILD)
 
 bench: build
-	@test -f tools/bench.py && exec $(PYTHON) tools/bench.py --build $(BUILD); \
-	exec $(BUILD)/bin/varve-check --bench
+	@$(BUILD)/bin/varve-check --bench
+	@$(BUILD)/bin/bench-attend
+	@exec $(PYTHON) bench/llama_bench.py --build $(BUILD) $(BENCH)
 
 asan tsan:
 	@$(SETUP) --test ggml
