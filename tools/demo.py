@@ -13,7 +13,7 @@ QUESTION = "Who published this license?"
 OTHER_TEXT = "CONTRIBUTING.md"          # of llama.cpp, where the system has no licence texts
 OTHER_QUESTION = "What is the document above about, and for whom was it written?"
 N_PREDICT = 64
-TIME_LIMIT = 300                        # seconds for all runs; the slowest one comes last
+TIME_LIMIT = 240                        # seconds for all runs; the slowest one comes last
 
 
 class Stopped(Exception):
