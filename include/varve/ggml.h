@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: MIT
  *
  * The back end is a plug-in (libggml-varve.so), found by ggml through GGML_BACKEND_PATH or
- * ggml_backend_load. It exports nothing to link against: the two functions below are fetched with
+ * ggml_backend_load. It exports nothing to link against: the functions below are fetched with
  *
  *     ggml_backend_reg_t reg = ggml_backend_reg_by_name(VARVE_GGML_NAME);
  *     varve_ggml_counters_fn counters =
@@ -13,6 +13,7 @@
 #ifndef VARVE_GGML_H
 #define VARVE_GGML_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,8 @@ extern "C" {
 /* Names for ggml_backend_reg_get_proc_address. */
 #define VARVE_GGML_COUNTERS "varve_ggml_counters"
 #define VARVE_GGML_DECLINED "varve_ggml_declined"
+#define VARVE_GGML_ACCOUNT "varve_ggml_account"
+#define VARVE_GGML_SET_TIERS "varve_ggml_set_tiers"
 
 /* What the back end has done in this process, over all its contexts. New fields are added at the
  * end only. */
@@ -51,7 +54,7 @@ struct varve_ggml_counters {
  *  @owns   counters stays the caller's.
  *  @errors none; NULL is ignored.
  *  @threads safe; the fields are read one by one, not as one snapshot.
- *  @see    docs/DESIGN.md 9 (the back end for ggml) */
+ *  @see    docs/DESIGN.md 7 (the plug-in for ggml) */
 typedef void (*varve_ggml_counters_fn)(struct varve_ggml_counters *counters, size_t counters_bytes);
 
 /** The i-th reason for which nodes were declined so far, and how many questions it answered.
@@ -59,8 +62,56 @@ typedef void (*varve_ggml_counters_fn)(struct varve_ggml_counters *counters, siz
  *  @owns   static storage.
  *  @errors NULL when i is past the last reason.
  *  @threads safe.
- *  @see    docs/DESIGN.md 9 */
+ *  @see    docs/DESIGN.md 7 */
 typedef const char *(*varve_ggml_declined_fn)(int i, uint64_t *n_question);
+
+/* What the hot tier did for one side (K or V). Rows are counted once for each query and node that
+ * attended to them, so their sum is the work of attention, not the size of the cache. */
+struct varve_ggml_side {
+    uint64_t rows_hot;    /* read in F16 because they were recent */
+    uint64_t rows_sink;   /* read in F16 because they are pinned and no longer recent */
+    uint64_t rows_cold;   /* read in the format of the cache */
+    uint64_t rows_missed; /* of these, recent ones that have no twin (any more): written by others,
+                             evicted, or back in the window after a rollback beyond the slack */
+    uint64_t
+        twins_written;    /* rows whose F16 twin was stored; here and below each is counted once */
+    uint64_t twins_stale; /* twins dropped because the cold row had changed behind our back */
+    uint64_t twins_evicted; /* twins dropped because a byte budget bound */
+};
+
+/* The account of one context, or of all of them. New fields are added at the end only. */
+struct varve_ggml_account {
+    struct varve_ggml_side k, v;
+    uint64_t
+        bytes_cold; /* rows attended by the latest node of each layer, as the cache holds them */
+    uint64_t bytes_hot;      /* allocated for twins, with their fingerprints and tables */
+    uint64_t bytes_hot_peak; /* the most that was allocated at once, staging included */
+    uint64_t bytes_staging;  /* allocated for the rows of the ubatch at hand */
+    uint64_t bytes_limit;    /* VARVE_HOT_MAX, 0: none was set */
+    int32_t window;          /* W; 0: tiers are off */
+    int32_t n_sink;
+};
+
+/** Reads the account of the hot tier.
+ *  @units  context: 0, 1, 2... the contexts that are alive, oldest first; -1: the sum over all that
+ *          there have been. account_bytes: sizeof(struct varve_ggml_account) of the caller; no more
+ *          is written.
+ *  @owns   account stays the caller's.
+ *  @errors false when there is no such context or account is NULL; nothing is written then.
+ *  @threads safe; the fields are read one by one, not as one snapshot.
+ *  @see    docs/DESIGN.md 9 */
+typedef bool (*varve_ggml_account_fn)(int32_t context, struct varve_ggml_account *account,
+                                      size_t account_bytes);
+
+/** Sets the tiers of contexts that are created from now on, over VARVE_TIERS, VARVE_SINKS and
+ *  VARVE_HOT_MAX.
+ *  @units  tiers: "f16:W" with W >= 1 rows, "none", or NULL to leave it; n_sink: pinned rows, or -1
+ *          to leave it; hot_max: bytes for all contexts together, 0: no limit, or -1 to leave it.
+ *  @owns   nothing kept.
+ *  @errors false for a value that cannot be read; nothing is changed then.
+ *  @threads safe.
+ *  @see    docs/DESIGN.md 9 */
+typedef bool (*varve_ggml_set_tiers_fn)(const char *tiers, int32_t n_sink, int64_t hot_max);
 
 #ifdef __cplusplus
 }
