@@ -103,8 +103,15 @@ static void bench(const struct varve_context *context, enum varve_format format,
     char *const k = make_rows(format, a->head_dim_k, n, bytes);
     char *const v = make_rows(format, a->head_dim_k, n, bytes);
     const int64_t row = (int64_t)bytes * a->n_head_kv;
-    const struct varve_segment whole = {format, format,         k, v, n_row, row, (int64_t)bytes, 0,
-                                        row,    (int64_t)bytes, 0, 0, 0};
+    const struct varve_segment whole = {.k_format = format,
+                                        .v_format = format,
+                                        .k = k,
+                                        .v = v,
+                                        .n_rows = n_row,
+                                        .k_row_stride = row,
+                                        .k_head_stride = (int64_t)bytes,
+                                        .v_row_stride = row,
+                                        .v_head_stride = (int64_t)bytes};
     const int64_t n_page = (n_row + PAGE_ROWS - 1) / PAGE_ROWS;
     struct varve_segment *const pages = malloc((size_t)n_page * sizeof *pages);
     for (int64_t p = 0; p < n_page; p++) {

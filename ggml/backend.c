@@ -34,7 +34,8 @@ static const char *backend_get_name(ggml_backend_t backend) {
 
 static void backend_free(ggml_backend_t backend) {
     struct plugin_backend *self = backend->context;
-    varve_plan_destroy(self->plan.plan);
+    plans_free(self);
+    hot_destroy(self->hot);
     threads_destroy(self->threads);
     free(self->scratch);
     free(self);
@@ -157,7 +158,10 @@ static ggml_backend_t device_init_backend(ggml_backend_dev_t dev, const char *pa
     ggml_backend_t backend = calloc(1, sizeof(*backend));
     struct plugin_backend *self = calloc(1, sizeof(*self));
     struct plugin_threads *threads = threads_create();
-    if (backend == NULL || self == NULL || threads == NULL || plugin_varve() == NULL) {
+    struct plugin_hot *hot = hot_create();
+    if (backend == NULL || self == NULL || threads == NULL || hot == NULL ||
+        plugin_varve() == NULL) {
+        hot_destroy(hot);
         threads_destroy(threads);
         free(self);
         free(backend);
@@ -165,11 +169,13 @@ static ggml_backend_t device_init_backend(ggml_backend_dev_t dev, const char *pa
     }
     self->varve = plugin_varve();
     self->threads = threads;
+    self->hot = hot;
     self->n_thread = GGML_DEFAULT_N_THREADS;
     backend->guid = backend_guid();
     backend->iface = backend_interface;
     backend->device = dev;
     backend->context = self;
+    learn_new_context();
     return backend;
 }
 
@@ -220,8 +226,7 @@ static bool supports_attention(const struct ggml_tensor *op) {
     const char *reason =
         test_decline ? "VARVE_TEST_DECLINE_ATTENTION is set" : attention_decline(op);
     if (reason == NULL) {
-        learn_attended_by_us(op->src[1]);
-        learn_attended_by_us(op->src[2]);
+        learn_attended_by_us(op);
         counters_add(COUNT_ATTENTION_ACCEPTED, 1);
         return true;
     }
@@ -311,6 +316,12 @@ static void *reg_get_proc_address(ggml_backend_reg_t reg, const char *name) {
     }
     if (strcmp(name, VARVE_GGML_DECLINED) == 0) {
         return (void *)(uintptr_t)&counters_reason;
+    }
+    if (strcmp(name, VARVE_GGML_ACCOUNT) == 0) {
+        return (void *)(uintptr_t)&hot_account;
+    }
+    if (strcmp(name, VARVE_GGML_SET_TIERS) == 0) {
+        return (void *)(uintptr_t)&hot_set_tiers;
     }
     return NULL;
 }

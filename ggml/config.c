@@ -1,6 +1,7 @@
 /* The environment and the log. */
 #include "plugin.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -52,7 +53,53 @@ static const char *isa_level(void) {
     }
 }
 
+bool plugin_read_tiers(const char *text, int32_t *window) {
+    enum { most = 1 << 30 };
+    if (strcasecmp(text, "none") == 0) {
+        *window = 0;
+        return true;
+    }
+    char *end = NULL;
+    const long n = strncasecmp(text, "f16:", 4) == 0 ? strtol(text + 4, &end, 10) : 0;
+    if (end == NULL || end == text + 4 || *end != '\0' || n < 1 || n > most) {
+        return false;
+    }
+    *window = (int32_t)n;
+    return true;
+}
+
+/* A whole number from 0 to `most`; what was there before stays if it is none. */
+static int64_t number(const char *name, int64_t otherwise, int64_t most) {
+    const char *value = getenv(name);
+    if (value == NULL || value[0] == '\0') {
+        return otherwise;
+    }
+    char *end = NULL;
+    errno = 0;
+    const long long n = strtoll(value, &end, 10);
+    if (*end != '\0' || errno != 0 || n < 0 || n > most) {
+        plugin_say("%s=%s: expected a whole number from 0 to %lld; %lld is used", name, value,
+                   (long long)most, (long long)otherwise);
+        return otherwise;
+    }
+    return n;
+}
+
 static struct plugin_config config;
+
+/* The defaults: docs/DESIGN.md 9. */
+static void read_tiers(void) {
+    config.tiers = (struct plugin_tiers){.window = 256, .n_sink = 4};
+    const char *tiers = getenv("VARVE_TIERS");
+    config.tiers_given = tiers != NULL && tiers[0] != '\0';
+    if (config.tiers_given && !plugin_read_tiers(tiers, &config.tiers.window)) {
+        plugin_say("VARVE_TIERS=%s: expected f16:ROWS, as in f16:256, or none; f16:%d is used",
+                   tiers, (int)config.tiers.window);
+        config.tiers_given = false;
+    }
+    config.tiers.n_sink = (int32_t)number("VARVE_SINKS", config.tiers.n_sink, 1 << 20);
+    config.tiers.hot_max = number("VARVE_HOT_MAX", 0, INT64_MAX);
+}
 
 static void read_environment(void) {
     config.disable = flag("VARVE_DISABLE");
@@ -64,6 +111,7 @@ static void read_environment(void) {
     config.launched_here = config.launched && strtol(pid, NULL, 10) == (long)getpid();
     /* For the test of the refusal: as if compiled against another version. */
     const char *version = getenv("VARVE_TEST_GGML_VERSION");
+    read_tiers();
     config.built_for = version != NULL && version[0] != '\0' ? version : VARVE_GGML_VERSION;
 }
 

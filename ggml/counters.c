@@ -76,6 +76,22 @@ void counters_read(struct varve_ggml_counters *counters, size_t counters_bytes) 
 
 void counters_report_at_exit(void) { atomic_store(&report, true); }
 
+static void report_side(const char *whose, const char *side, const struct varve_ggml_side *a) {
+    plugin_say("%s: rows of %s: %" PRIu64 " hot, %" PRIu64 " sink, %" PRIu64 " cold (%" PRIu64
+               " missed); twins: %" PRIu64 " written, %" PRIu64 " stale, %" PRIu64 " evicted",
+               whose, side, a->rows_hot, a->rows_sink, a->rows_cold, a->rows_missed,
+               a->twins_written, a->twins_stale, a->twins_evicted);
+}
+
+void counters_report_account(const char *whose, const struct varve_ggml_account *account) {
+    report_side(whose, "K", &account->k);
+    report_side(whose, "V", &account->v);
+    plugin_say("%s: bytes: %" PRIu64 " cold, %" PRIu64 " hot, %" PRIu64 " staging, %" PRIu64
+               " hot and staging at most; limit %" PRIu64,
+               whose, account->bytes_cold, account->bytes_hot, account->bytes_staging,
+               account->bytes_hot_peak, account->bytes_limit);
+}
+
 static void report_trace(void) {
     plugin_say("attention: %" PRIu64 " nodes, %" PRIu64 " rows, %" PRIu64 " bytes of K and V",
                counters_get(COUNT_ATTENTION_NODES), counters_get(COUNT_ATTENTION_ROWS),
@@ -88,6 +104,10 @@ static void report_trace(void) {
                counters_get(COUNT_ATTENTION_ACCEPTED), counters_get(COUNT_ATTENTION_DECLINED),
                counters_get(COUNT_SET_ROWS_ACCEPTED), counters_get(COUNT_SET_ROWS_DECLINED),
                counters_get(COUNT_FAILED_NODES));
+    struct varve_ggml_account account;
+    if (hot_account(-1, &account, sizeof(account))) {
+        counters_report_account("all contexts", &account);
+    }
     uint64_t n = 0;
     const char *text = NULL;
     for (int i = 0; (text = counters_reason(i, &n)) != NULL; i++) {

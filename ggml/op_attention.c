@@ -7,7 +7,7 @@
 #include "plugin.h"
 
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SRC_Q = 0, SRC_K = 1, SRC_V = 2, SRC_MASK = 3, SRC_SINKS = 4 };
@@ -209,73 +209,76 @@ static enum ggml_status status_of(enum varve_status status) {
     }
 }
 
-static void trace_plan(const struct plugin_plan *made) {
-    if (!plugin_config()->trace) {
-        return;
-    }
-    /* Key by what decides kernels and tiles, not by the exact length: one line per shape. */
-    struct varve_attention shape;
-    memcpy(&shape, &made->attention, sizeof(shape)); /* with its padding, which is zero */
-    shape.n_query = made->attention.n_query > 1 ? 2 : 1;
-    const int32_t formats[] = {(int32_t)made->segment.k_format, (int32_t)made->segment.v_format};
-    const uint64_t key =
-        plugin_hash(plugin_hash(1, &shape, sizeof(shape)), formats, sizeof(formats));
-    if (plugin_first_time(key)) {
-        char text[512];
-        varve_plan_print(made->plan, text, sizeof(text));
-        plugin_log(GGML_LOG_LEVEL_INFO, "plan: %s", text);
-    }
-}
-
-/* The plan of the last node if it fits this one, else a new one. */
-static enum varve_status plan_for(struct plugin_backend *backend, const struct problem *p,
-                                  struct varve_plan **plan) {
-    struct plugin_plan want;
-    memset(&want, 0, sizeof(want)); /* compared as bytes */
-    memcpy(&want.attention, &p->attention, sizeof(want.attention));
-    memcpy(&want.segment, &p->segment, sizeof(want.segment));
-    want.segment.k = NULL;
-    want.segment.v = NULL;
-    want.n_worker = backend->n_thread;
-    want.plan = backend->plan.plan;
-    if (backend->plan.plan == NULL || memcmp(&want, &backend->plan, sizeof(want)) != 0) {
-        struct varve_plan *fresh = NULL;
-        const enum varve_status status = varve_plan_create(
-            backend->varve, &p->attention, &p->segment, 1, backend->n_thread, &fresh);
-        if (status != VARVE_OK) {
-            return status;
-        }
-        varve_plan_destroy(backend->plan.plan);
-        want.plan = fresh;
-        memcpy(&backend->plan, &want, sizeof(want));
-        trace_plan(&backend->plan);
-    }
-    *plan = backend->plan.plan;
-    return VARVE_OK;
-}
-
+/* What runs at once: a whole node, or its batch entries one beside the other. */
 struct attention_run {
     const struct varve_plan *plan;
     const struct varve_io *io;
-    void *scratch;
+    char *scratch;
 };
 
+struct attention_runs {
+    struct attention_run *run;
+    int64_t n;
+};
+
+/* Tasks of the parts are numbered through. */
 static void run_task(void *arg, int32_t phase, int64_t task, int32_t worker) {
-    const struct attention_run *run = arg;
+    const struct attention_runs *runs = arg;
+    const struct attention_run *run = runs->run;
+    int64_t n = 0;
+    while (task >= (n = varve_plan_n_task(run->plan, phase))) {
+        task -= n;
+        run++;
+    }
     varve_run_task(run->plan, run->io, run->scratch, phase, task, worker);
 }
 
-static void run_plan(struct plugin_backend *backend, const struct attention_run *run) {
+static void run_all(struct plugin_backend *backend, struct attention_runs *runs) {
     /* Multiply-adds of one thread in a microsecond, AVX-512 kernels in decode. */
     static const double work_per_microsecond = 3e4;
-    struct plugin_tasks tasks = {.run = run_task, .arg = (void *)(uintptr_t)run};
-    for (int32_t phase = 0; phase < VARVE_PHASE_COUNT; phase++) {
-        tasks.n_task[phase] = varve_plan_n_task(run->plan, phase);
+    struct plugin_tasks tasks = {.run = run_task, .arg = runs};
+    double work = 0.0;
+    for (int64_t i = 0; i < runs->n; i++) {
+        work += varve_plan_work(runs->run[i].plan);
+        for (int32_t phase = 0; phase < VARVE_PHASE_COUNT; phase++) {
+            tasks.n_task[phase] += varve_plan_n_task(runs->run[i].plan, phase);
+        }
     }
     const bool pays =
-        tasks.n_task[0] > 1 &&
-        threads_pay(backend->threads, varve_plan_work(run->plan) / work_per_microsecond);
+        tasks.n_task[0] > 1 && threads_pay(backend->threads, work / work_per_microsecond);
     threads_run(backend->threads, pays ? backend->n_thread : 1, &tasks);
+}
+
+/* Plans and checks all parts, lays out their scratch one behind the other. */
+static enum varve_status prepare(struct plugin_backend *backend, const struct hot_part *parts,
+                                 struct attention_runs *runs) {
+    size_t bytes = 0;
+    for (int64_t i = 0; i < runs->n; i++) {
+        struct attention_run *run = &runs->run[i];
+        run->io = &parts[i].io;
+        enum varve_status status = plans_get(backend, &parts[i].attention, run->io->segments,
+                                             run->io->n_segment, &run->plan);
+        if (status == VARVE_OK) {
+            status = varve_io_check(run->plan, run->io); /* logs what is wrong */
+        }
+        const size_t part = status == VARVE_OK ? varve_plan_scratch_bytes(run->plan) : 0;
+        if (part > SIZE_MAX / 2 - bytes) {
+            status = VARVE_ERROR_MEMORY;
+        }
+        if (status != VARVE_OK) {
+            return status;
+        }
+        bytes += (part + 63) / 64 * 64;
+    }
+    char *scratch = plugin_scratch(backend, bytes);
+    if (bytes > 0 && scratch == NULL) {
+        return VARVE_ERROR_MEMORY;
+    }
+    for (int64_t i = 0; i < runs->n; i++) {
+        runs->run[i].scratch = scratch;
+        scratch += (varve_plan_scratch_bytes(runs->run[i].plan) + 63) / 64 * 64;
+    }
+    return VARVE_OK;
 }
 
 static void count_node(const struct plugin_backend *backend, const struct ggml_tensor *op) {
@@ -290,9 +293,11 @@ static void count_node(const struct plugin_backend *backend, const struct ggml_t
 
     const struct plugin_config *config = plugin_config();
     if ((config->launched || config->trace) && plugin_first_time(UINT64_C(0x76617276655f6f6e))) {
-        plugin_say("attention runs on varve (%s; K %s, V %s; %d thread%s)",
+        char tiers[128];
+        hot_describe(backend, op, tiers, sizeof(tiers));
+        plugin_say("attention runs on varve (%s; K %s, V %s%s; %d thread%s)",
                    varve_context_isa(backend->varve), ggml_type_name(k->type),
-                   ggml_type_name(v->type), (int)backend->n_thread,
+                   ggml_type_name(v->type), tiers, (int)backend->n_thread,
                    backend->n_thread == 1 ? "" : "s");
     }
 }
@@ -307,24 +312,28 @@ enum ggml_status attention_compute(struct plugin_backend *backend, const struct 
     if (ggml_is_empty(op)) {
         return GGML_STATUS_SUCCESS;
     }
-    struct attention_run run = {.io = &p.io};
-    struct varve_plan *plan = NULL;
-    enum varve_status status = plan_for(backend, &p, &plan);
-    if (status == VARVE_OK) {
-        status = varve_io_check(plan, &p.io); /* logs what is wrong */
+    backend->n_node++;
+    const struct hot_part whole = {p.attention, p.io};
+    const struct hot_part *parts = NULL;
+    struct attention_run one;
+    struct attention_runs runs = {&one, hot_parts(backend, op, &p.attention, &p.io, &parts)};
+    if (runs.n == 0) {
+        runs.n = 1;
+        parts = &whole;
     }
-    if (status != VARVE_OK) {
-        return status_of(status);
-    }
-    run.plan = plan;
-    const size_t bytes = varve_plan_scratch_bytes(plan);
-    run.scratch = plugin_scratch(backend, bytes);
-    if (bytes > 0 && run.scratch == NULL) {
-        plugin_log(GGML_LOG_LEVEL_ERROR, "'%s': no memory for %zu bytes of scratch", op->name,
-                   bytes);
+    if (runs.n > 1 && (runs.run = calloc((size_t)runs.n, sizeof(*runs.run))) == NULL) {
         return GGML_STATUS_ALLOC_FAILED;
     }
-    run_plan(backend, &run);
-    count_node(backend, op);
-    return GGML_STATUS_SUCCESS;
+    const enum varve_status status = prepare(backend, parts, &runs);
+    if (status == VARVE_OK) {
+        run_all(backend, &runs);
+        count_node(backend, op);
+    } else {
+        plugin_log(GGML_LOG_LEVEL_ERROR, "'%s' cannot be computed: %s", op->name,
+                   varve_status_text(status));
+    }
+    if (runs.run != &one) {
+        free(runs.run);
+    }
+    return status_of(status);
 }

@@ -13,6 +13,7 @@ struct writer {
     const struct ggml_tensor *source;
     const struct ggml_tensor *index;
     host_from_float_fn from_float; /* NULL: copy */
+    struct varve_twins *twins;     /* NULL: none */
     float *wide;                   /* one row of F32 per worker, for F16 sources */
     int64_t n_part;
 };
@@ -109,16 +110,23 @@ static bool indices_fit(const struct ggml_tensor *op) {
     return true;
 }
 
-static void write_row(const struct writer *w, const char *from, char *to, int32_t worker) {
+/* i: number of the row in the source, by which its twin is known. */
+static void write_row(const struct writer *w, int64_t i, const char *from, char *to,
+                      int32_t worker) {
     const int64_t n = w->op->ne[0];
     if (w->from_float == NULL) {
         memcpy(to, from, ggml_row_size(w->source->type, n));
-    } else if (w->source->type == GGML_TYPE_F16) {
+        return;
+    }
+    const float *values = (const float *)(const void *)from;
+    if (w->source->type == GGML_TYPE_F16) {
         float *wide = w->wide + (size_t)worker * (size_t)n;
         ggml_fp16_to_fp32_row((const ggml_fp16_t *)(const void *)from, wide, n);
-        w->from_float(wide, to, n);
-    } else {
-        w->from_float((const float *)(const void *)from, to, n);
+        values = wide;
+    }
+    w->from_float(values, to, n);
+    if (w->twins != NULL) {
+        varve_twins_write_row(w->twins, i, values);
     }
 }
 
@@ -134,7 +142,7 @@ static void write_part(void *arg, int32_t phase, int64_t part, int32_t worker) {
                 if (row / ROWS_PER_BLOCK % w->n_part != part) {
                     continue;
                 }
-                write_row(w,
+                write_row(w, i,
                           (const char *)source->data + (size_t)i * source->nb[1] +
                               (size_t)i2 * source->nb[2] + (size_t)i3 * source->nb[3],
                           (char *)op->data + (size_t)row * op->nb[1] + (size_t)i2 * op->nb[2] +
@@ -149,6 +157,21 @@ static void write_part(void *arg, int32_t phase, int64_t part, int32_t worker) {
  * float formats a tenth of it. */
 static double write_microseconds(const struct ggml_tensor *op, int64_t n_value) {
     return (double)n_value * (ggml_is_quantized(op->type) ? 1e-3 : 1e-4);
+}
+
+/* Rows of a plain 2-D write get twins, where the tier wants them. */
+static struct varve_twins *announce(struct plugin_backend *backend, const struct ggml_tensor *op) {
+    const int64_t n = op->src[0]->ne[1];
+    int64_t *cells = ggml_is_quantized(op->type) && op->ne[2] == 1 && op->ne[3] == 1
+                         ? hot_cells(backend, n)
+                         : NULL;
+    if (cells == NULL) {
+        return NULL;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        cells[i] = read_index(index_of(op), i, 0, 0);
+    }
+    return hot_write(backend, op, cells, n);
 }
 
 static void count_rows(const struct ggml_tensor *op, uint64_t n_row) {
@@ -188,6 +211,7 @@ enum ggml_status set_rows_compute(struct plugin_backend *backend, const struct g
             return GGML_STATUS_ALLOC_FAILED;
         }
     }
+    w.twins = announce(backend, op);
     const struct plugin_tasks tasks = {.n_task = {w.n_part}, .run = write_part, .arg = &w};
     threads_run(backend->threads, n_thread, &tasks);
     count_rows(op, (uint64_t)n_row);

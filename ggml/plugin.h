@@ -7,12 +7,19 @@
 #include "ggml-backend.h"
 #include "ggml.h"
 #include "varve/ggml.h"
+#include "varve/hot.h"
 #include "varve/varve.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 /* ------------------------------------------------------------------------------------- config */
+
+struct plugin_tiers {
+    int32_t window;  /* VARVE_TIERS=f16:W; 0: none */
+    int32_t n_sink;  /* VARVE_SINKS */
+    int64_t hot_max; /* VARVE_HOT_MAX in bytes; 0: no limit */
+};
 
 struct plugin_config {
     bool disable;           /* VARVE_DISABLE=1 */
@@ -22,10 +29,15 @@ struct plugin_config {
     bool launched;          /* somewhere below `varve exec` */
     bool launched_here;     /* the very process that `varve exec` turned into */
     const char *built_for;  /* version of ggml that we were compiled against */
+    bool tiers_given;       /* VARVE_TIERS is set: the user expects something of it */
+    struct plugin_tiers tiers;
 };
 
 /* The environment, read once at the first call. */
 const struct plugin_config *plugin_config(void);
+
+/* "f16:W" or "none"; false: neither, *window is as before. */
+bool plugin_read_tiers(const char *text, int32_t *window);
 
 /* --------------------------------------------------------------------------------------- host */
 
@@ -74,19 +86,28 @@ bool threads_pay(const struct plugin_threads *threads, double microseconds);
 
 /* A plan and what it was made for. */
 struct plugin_plan {
-    struct varve_attention attention;
-    struct varve_segment segment; /* pointers are zero */
-    int32_t n_worker;
+    struct plugin_plan_key {
+        struct varve_attention attention;
+        int64_t n_row;
+        uint32_t k_formats, v_formats; /* a bit for each */
+        int32_t n_worker;
+    } key;
     struct varve_plan *plan;
+    uint64_t node; /* that used it last */
 };
+
+struct plugin_hot;
 
 struct plugin_backend {
     struct varve_context *varve; /* borrowed from the device, immutable */
     struct plugin_threads *threads;
     int32_t n_thread;
-    struct plugin_plan plan; /* of the last attention node: layers repeat it */
-    void *scratch;           /* grows only, aligned to 64 */
+    struct plugin_plan *plan; /* of the latest nodes: layers repeat them */
+    int32_t n_plan;
+    uint64_t n_node;
+    void *scratch; /* grows only, aligned to 64 */
     size_t scratch_bytes;
+    struct plugin_hot *hot;
 };
 
 /* Context shared by all back ends of the process; NULL when it could not be made. */
@@ -94,6 +115,47 @@ struct varve_context *plugin_varve(void);
 
 /* Memory of at least this size, or NULL. Contents are lost. */
 void *plugin_scratch(struct plugin_backend *backend, size_t bytes);
+
+/* -------------------------------------------------------------------------------------- plans */
+
+/* The plan for segments, made once and kept while nodes repeat it. */
+enum varve_status plans_get(struct plugin_backend *backend, const struct varve_attention *attention,
+                            const struct varve_segment *segments, int64_t n_segment,
+                            const struct varve_plan **plan);
+void plans_free(struct plugin_backend *backend);
+
+/* ---------------------------------------------------------------------------------------- hot */
+
+/* The hot tier of one back end; settings are those of the moment. NULL: no memory. */
+struct plugin_hot *hot_create(void);
+void hot_destroy(struct plugin_hot *hot);
+
+/* Room for n cell numbers; NULL: tiers are off, or no memory. */
+int64_t *hot_cells(struct plugin_backend *backend, int64_t n);
+
+/* Announces a write of rows to these cells of the tensor `op`. NULL: no twins for it. */
+struct varve_twins *hot_write(struct plugin_backend *backend, const struct ggml_tensor *op,
+                              const int64_t *cells, int64_t n);
+
+/* One batch entry of a node, ready to run. Stays valid until the next node. */
+struct hot_part {
+    struct varve_attention attention;
+    struct varve_io io;
+};
+
+/* Splits a node by batch entry into parts that read recent rows hot. Returns their number; 0: there
+ * is nothing hot in it, run it as it is. */
+int64_t hot_parts(struct plugin_backend *backend, const struct ggml_tensor *op,
+                  const struct varve_attention *attention, const struct varve_io *io,
+                  const struct hot_part **parts);
+
+/* Text about the tiers for the line that says that varve took hold. */
+void hot_describe(const struct plugin_backend *backend, const struct ggml_tensor *op, char *text,
+                  size_t text_bytes);
+
+/* For get_proc_address, and for the report at the end. */
+bool hot_account(int32_t context, struct varve_ggml_account *account, size_t account_bytes);
+bool hot_set_tiers(const char *tiers, int32_t n_sink, int64_t hot_max);
 
 /* ---------------------------------------------------------------------------------------- ops */
 
@@ -107,11 +169,20 @@ enum ggml_status set_rows_compute(struct plugin_backend *backend, const struct g
 /* -------------------------------------------------------------------------------------- learn */
 
 /* Which cache tensors are attended by us. A tensor is known by its root: the end of its chain of
- * views. All three do nothing for tensors without data, as in reservations. */
+ * views. Tensors without data are not learned about. */
+struct learn_facts {
+    bool attended;      /* by us, when last asked */
+    bool reread;        /* by several nodes of a graph */
+    int64_t n_sequence; /* fewest queries of a graph: the sequences of the context; 0: unknown */
+};
+
 const struct ggml_tensor *learn_root(const struct ggml_tensor *tensor);
+void learn_new_context(void);
 bool learn_written(const struct ggml_tensor *root); /* false: attended by others, leave it */
 void learn_attended_by_stock(const struct ggml_tensor *tensor);
-void learn_attended_by_us(const struct ggml_tensor *tensor);
+void learn_attended_by_us(const struct ggml_tensor *op);
+struct learn_facts learn_about(const struct ggml_tensor *root);
+int64_t learn_n_attended(void); /* tensors attended in the newest context */
 
 /* ----------------------------------------------------------------------------------- counters */
 
@@ -138,6 +209,9 @@ void counters_declined(const char *reason);
 /* For get_proc_address. */
 void counters_read(struct varve_ggml_counters *counters, size_t counters_bytes);
 const char *counters_reason(int i, uint64_t *n_question);
+
+/* The account of the hot tier in a few lines, under VARVE_TRACE=1. */
+void counters_report_account(const char *whose, const struct varve_ggml_account *account);
 
 /* From now on the process reports at its end. */
 void counters_report_at_exit(void);

@@ -2,7 +2,7 @@
  * what a run is given. No arithmetic. */
 #include <string.h>
 
-#include "attend/context.h"
+#include "kernel/context.h"
 #include "attend/plan.h"
 #include "kernel/dispatch.h"
 
@@ -95,6 +95,24 @@ static enum varve_status check_strides(const struct varve_host *host, const char
     return VARVE_OK;
 }
 
+static enum varve_status check_mask(const struct varve_plan *plan, const struct varve_mask *mask) {
+    if (mask == NULL) return VARVE_OK;
+    const struct varve_host *host = &plan->context->host;
+    const struct varve_attention *a = &plan->attention;
+    const enum varve_status status = check_strides(
+        host, "mask.data", mask->data, 2, mask->row_stride, mask->head_stride, mask->batch_stride);
+    if (status != VARVE_OK) return status;
+    if (mask->n_query < a->n_query || mask->n_head < 1 || a->n_head % mask->n_head != 0 ||
+        mask->n_batch < 1 || a->n_batch % mask->n_batch != 0) {
+        return varve_fail(host, VARVE_ERROR_ARGUMENT,
+                          "mask has %lld queries, %d heads, %lld batch entries; expected at least "
+                          "%lld, a divisor of %d, a divisor of %lld",
+                          (long long)mask->n_query, mask->n_head, (long long)mask->n_batch,
+                          (long long)a->n_query, a->n_head, (long long)a->n_batch);
+    }
+    return VARVE_OK;
+}
+
 static enum varve_status check_segments(const struct varve_plan *plan, const struct varve_io *io) {
     const struct varve_host *host = &plan->context->host;
     int64_t n_row = 0;
@@ -122,7 +140,7 @@ static enum varve_status check_segments(const struct varve_plan *plan, const str
                               "segment %lld: pos is %lld, expected at most 2^48", (long long)i,
                               (long long)segment->pos);
         }
-        const struct varve_mask *mask = io->mask;
+        const struct varve_mask *mask = segment->mask != NULL ? segment->mask : io->mask;
         if (mask != NULL && (segment->mask_column < 0 || segment->n_rows > mask->n_column ||
                              segment->mask_column > mask->n_column - segment->n_rows)) {
             return varve_fail(host, VARVE_ERROR_ARGUMENT,
@@ -130,27 +148,12 @@ static enum varve_status check_segments(const struct varve_plan *plan, const str
                               (long long)i, (long long)segment->n_rows,
                               (long long)segment->mask_column, (long long)mask->n_column);
         }
+        const enum varve_status status = check_mask(plan, segment->mask);
+        if (status != VARVE_OK) return status;
     }
     if (n_row != plan->n_row) {
         return varve_fail(host, VARVE_ERROR_ARGUMENT, "segments have %lld rows, the plan %lld",
                           (long long)n_row, (long long)plan->n_row);
-    }
-    return VARVE_OK;
-}
-
-static enum varve_status check_mask(const struct varve_plan *plan, const struct varve_mask *mask) {
-    const struct varve_host *host = &plan->context->host;
-    const struct varve_attention *a = &plan->attention;
-    const enum varve_status status = check_strides(
-        host, "mask.data", mask->data, 2, mask->row_stride, mask->head_stride, mask->batch_stride);
-    if (status != VARVE_OK) return status;
-    if (mask->n_query < a->n_query || mask->n_head < 1 || a->n_head % mask->n_head != 0 ||
-        mask->n_batch < 1 || a->n_batch % mask->n_batch != 0) {
-        return varve_fail(host, VARVE_ERROR_ARGUMENT,
-                          "mask has %lld queries, %d heads, %lld batch entries; expected at least "
-                          "%lld, a divisor of %d, a divisor of %lld",
-                          (long long)mask->n_query, mask->n_head, (long long)mask->n_batch,
-                          (long long)a->n_query, a->n_head, (long long)a->n_batch);
     }
     return VARVE_OK;
 }
@@ -190,7 +193,7 @@ enum varve_status varve_io_check(const struct varve_plan *plan, const struct var
                           (long long)io->n_segment, io->segments ? "given" : "NULL");
     }
     enum varve_status status = check_segments(plan, io);
-    if (status == VARVE_OK && io->mask != NULL) status = check_mask(plan, io->mask);
+    if (status == VARVE_OK) status = check_mask(plan, io->mask);
     if (status != VARVE_OK || plan->attention.n_batch * plan->attention.n_query == 0) {
         return status;
     }

@@ -218,6 +218,8 @@ struct varve_attention {
     int64_t query_pos; /* absolute position of query 0, used by causal, window and ALiBi */
 };
 
+struct varve_mask;
+
 /* A borrowed run of rows. Row r of KV head h of batch entry b starts at
  * k + r * k_row_stride + h * k_head_stride + b * k_batch_stride, likewise for V. Rows may overlap,
  * and V may be a view of K (MLA). The memory must stay readable until the run has returned. */
@@ -231,6 +233,7 @@ struct varve_segment {
     int64_t v_row_stride, v_head_stride, v_batch_stride;
     int64_t mask_column; /* column of the mask tensor that belongs to row 0 */
     int64_t pos;         /* absolute position of row 0, for causal, window and ALiBi without mask */
+    const struct varve_mask *mask; /* the segment's own mask; NULL: that of struct varve_io */
 };
 
 /* F16 mask, added to the scaled logits (after softcap, times the ALiBi slope); -inf hides a row.
@@ -263,7 +266,7 @@ struct varve_io {
     struct varve_query query;
     const struct varve_segment *segments; /* n_segment of them, may be NULL when n_segment is 0 */
     int64_t n_segment;
-    const struct varve_mask *mask; /* NULL: no mask tensor */
+    const struct varve_mask *mask; /* of segments without one of their own; NULL: no mask */
     const float *sinks;            /* NULL, or n_head learned sink logits, entered once */
     struct varve_state *state;     /* NULL: one complete attention */
     struct varve_output output;

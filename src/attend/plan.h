@@ -2,7 +2,7 @@
 #ifndef VARVE_ATTEND_PLAN_H
 #define VARVE_ATTEND_PLAN_H
 
-#include "attend/context.h"
+#include "kernel/context.h"
 
 /* Where a worker's buffers lie inside its slice of scratch, in bytes from the slice's start. */
 struct varve_layout {

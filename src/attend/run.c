@@ -129,7 +129,8 @@ static struct cursor cursor_of(const struct task *task) {
 
 static bool same_kind(const struct varve_segment *a, const struct varve_segment *b) {
     return a->k_format == b->k_format && a->v_format == b->v_format &&
-           a->k_head_stride == b->k_head_stride && a->v_head_stride == b->v_head_stride;
+           a->k_head_stride == b->k_head_stride && a->v_head_stride == b->v_head_stride &&
+           a->mask == b->mask;
 }
 
 /* Number of rows up to and including the n-th visible one, n >= 1. */

@@ -3,14 +3,19 @@
 #include <math.h>
 
 #include "base/fp16.h"
+#include "base/mask.h"
 
 struct varve_view varve_view_of(const struct varve_plan *plan, const struct varve_io *io,
                                 int64_t batch, int64_t query0, int64_t n_query, int32_t head0,
                                 int32_t n_head) {
     const struct varve_attention *a = &plan->attention;
     struct varve_view view = {plan, io->mask, batch, query0, n_query, head0, 1, 0};
-    if (io->mask != NULL && io->mask->n_head > 1) view.n_line_head = n_head;
-    const bool limited = io->mask != NULL || a->causal || a->window > 0 || a->max_bias > 0;
+    bool limited = a->causal || a->window > 0 || a->max_bias > 0;
+    for (int64_t i = 0; i < io->n_segment; i++) {
+        const struct varve_mask *mask = varve_view_mask(&view, &io->segments[i]);
+        limited |= mask != NULL;
+        if (mask != NULL && mask->n_head > 1) view.n_line_head = n_head;
+    }
     view.n_line = limited ? n_query * view.n_line_head : 0;
     return view;
 }
@@ -19,9 +24,9 @@ static uint64_t low_bits(int64_t n) {
     return n >= 64 ? UINT64_MAX : n <= 0 ? 0 : (UINT64_C(1) << n) - 1;
 }
 
-/* The mask row of a line; NULL without a mask tensor. */
-static const uint16_t *mask_row(const struct varve_view *view, int64_t line) {
-    const struct varve_mask *mask = view->mask;
+/* The row of a mask that belongs to a line; NULL without a mask. */
+static const uint16_t *mask_row(const struct varve_view *view, const struct varve_mask *mask,
+                                int64_t line) {
     if (mask == NULL) return NULL;
     const int64_t query = view->query0 + line / view->n_line_head;
     const int64_t head = (view->head0 + line % view->n_line_head) % mask->n_head;
@@ -40,24 +45,16 @@ static uint64_t position_bits(const struct varve_view *view, int64_t line, int64
     return bits;
 }
 
-/* Bits of the finite entries; clears *zero when one of them is not 0. The first loop vectorises and
- * settles the common cases: all visible without bias, or all hidden. */
+/* Bits of the entries that are not -inf; clears *zero when one of them is not 0. The loop
+ * vectorises and settles the most common case: all visible without bias. */
 static uint64_t mask_bits(const uint16_t *row, int32_t n, bool *zero) {
     uint16_t any = 0;
-    int16_t n_hidden = 0;
-    for (int32_t j = 0; j < n; j++) {
-        any |= row[j];
-        n_hidden = (int16_t)(n_hidden + (row[j] == VARVE_F16_NEG_INF));
-    }
+    for (int32_t j = 0; j < n; j++) any |= row[j];
     if ((any & 0x7FFFu) == 0) return low_bits(n);
-    if (n_hidden == n) return 0;
-    uint64_t bits = 0;
+    const uint64_t bits = varve_mask_bits(row, n);
+    if (bits == 0) return 0;
     uint16_t seen = 0;
-    for (int32_t j = 0; j < n; j++) {
-        const bool visible = row[j] != VARVE_F16_NEG_INF;
-        bits |= (uint64_t)visible << j;
-        seen |= visible ? row[j] : 0;
-    }
+    for (int32_t j = 0; j < n; j++) seen |= bits >> j & 1 ? row[j] : 0;
     if ((seen & 0x7FFFu) != 0) *zero = false;
     return bits;
 }
@@ -70,12 +67,13 @@ struct varve_span varve_view_span(const struct varve_view *view,
         span.any = span.all;
         return span;
     }
-    if (view->mask == NULL && a->max_bias > 0) span.plain = false;
+    const struct varve_mask *mask = varve_view_mask(view, segment);
+    if (mask == NULL && a->max_bias > 0) span.plain = false;
     const bool by_position = a->causal || a->window > 0;
     for (int64_t line = 0; line < view->n_line; line++) {
-        const uint16_t *mask = mask_row(view, line);
+        const uint16_t *values = mask_row(view, mask, line);
         uint64_t bits = low_bits(n);
-        if (mask != NULL) bits = mask_bits(mask + segment->mask_column + row, n, &span.plain);
+        if (values != NULL) bits = mask_bits(values + segment->mask_column + row, n, &span.plain);
         if (by_position) bits &= position_bits(view, line, segment->pos + row, n);
         span.any |= bits;
         span.all &= bits;
@@ -85,13 +83,14 @@ struct varve_span varve_view_span(const struct varve_view *view,
 
 /* Mask values of all lines for a block whose columns are consecutive: the F16 unpack kernel does
  * just that. */
-static void copy_mask(const struct varve_view *view, const struct varve_block *block, float *bias) {
+static void copy_mask(const struct varve_view *view, const struct varve_mask *mask,
+                      const struct varve_block *block, float *bias) {
     const uint8_t *rows[VARVE_TILE_ROWS];
     for (int64_t line = 0; line < view->n_line; line += VARVE_TILE_ROWS) {
         const int64_t left = view->n_line - line;
         const int32_t n = left < VARVE_TILE_ROWS ? (int32_t)left : VARVE_TILE_ROWS;
         for (int32_t i = 0; i < n; i++) {
-            rows[i] = (const uint8_t *)(mask_row(view, line + i) + block->column[0]);
+            rows[i] = (const uint8_t *)(mask_row(view, mask, line + i) + block->column[0]);
         }
         const struct varve_unpackv_args args = {
             varve_format_traits(VARVE_FORMAT_F16), block->n, VARVE_TILE_ROWS, n, rows,
@@ -111,10 +110,11 @@ static void gather_mask(const uint16_t *mask, const struct varve_block *block, f
 static void add_positions(const struct varve_view *view, int64_t line,
                           const struct varve_block *block, float *bias) {
     const struct varve_attention *a = &view->plan->attention;
+    const bool alibi = varve_view_mask(view, block->segment) == NULL && a->max_bias > 0;
     const int64_t query_pos = a->query_pos + view->query0 + line / view->n_line_head;
     for (int32_t j = 0; j < block->n; j++) {
         const int64_t distance = query_pos - block->pos[j];
-        if (view->mask == NULL && a->max_bias > 0) bias[j] = -fabsf((float)distance);
+        if (alibi) bias[j] = -fabsf((float)distance);
         const bool hidden = (a->causal && distance < 0) || (a->window > 0 && distance >= a->window);
         if (hidden) bias[j] = -INFINITY;
     }
@@ -129,13 +129,13 @@ static bool columns_consecutive(const struct varve_block *block) {
 
 void varve_view_bias(const struct varve_view *view, const struct varve_block *block, float *bias) {
     const struct varve_attention *a = &view->plan->attention;
-    const bool consecutive = columns_consecutive(block);
-    const bool copied = view->mask != NULL && consecutive;
-    if (copied) copy_mask(view, block, bias);
+    const struct varve_mask *mask = varve_view_mask(view, block->segment);
+    const bool copied = mask != NULL && columns_consecutive(block);
+    if (copied) copy_mask(view, mask, block, bias);
     const bool by_position = a->causal || a->window > 0 || a->max_bias > 0;
     for (int64_t line = 0; line < view->n_line; line++) {
         float *const at = bias + line * VARVE_TILE_ROWS;
-        if (!copied) gather_mask(mask_row(view, line), block, at);
+        if (!copied) gather_mask(mask_row(view, mask, line), block, at);
         if (by_position) add_positions(view, line, block, at);
     }
 }

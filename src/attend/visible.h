@@ -10,7 +10,7 @@
  * mask differs by head; line = query * n_line_head + head (0 if shared). */
 struct varve_view {
     const struct varve_plan *plan;
-    const struct varve_mask *mask; /* may be NULL */
+    const struct varve_mask *mask; /* of segments without one of their own; may be NULL */
     int64_t batch;
     int64_t query0, n_query;
     int32_t head0;
@@ -25,8 +25,14 @@ struct varve_span {
     bool plain;   /* nothing is added to the logits of visible rows */
 };
 
-/* A block: the visible rows handed to the kernels, all with the formats and head strides of one
- * segment. Pointers are those of KV head 0. */
+/* The mask that holds for a segment; NULL: none. */
+static inline const struct varve_mask *varve_view_mask(const struct varve_view *view,
+                                                       const struct varve_segment *segment) {
+    return segment->mask != NULL ? segment->mask : view->mask;
+}
+
+/* A block: the visible rows handed to the kernels, all with the formats, head strides and mask of
+ * one segment. Pointers are those of KV head 0. */
 struct varve_block {
     const struct varve_segment *segment;
     int32_t n;

@@ -74,7 +74,7 @@ static void test_abi(void **state) {
     if (sizeof(void *) != 8) skip();
     assert_int_equal(sizeof(struct varve_context_params), 48);
     assert_int_equal(sizeof(struct varve_attention), 72);
-    assert_int_equal(sizeof(struct varve_segment), 96);
+    assert_int_equal(sizeof(struct varve_segment), 104);
     assert_int_equal(sizeof(struct varve_mask), 64);
     assert_int_equal(sizeof(struct varve_query), 32);
     assert_int_equal(sizeof(struct varve_output), 40);

@@ -1,6 +1,6 @@
 /* A context: what the host lends, and the kernel table. */
-#ifndef VARVE_ATTEND_CONTEXT_H
-#define VARVE_ATTEND_CONTEXT_H
+#ifndef VARVE_KERNEL_CONTEXT_H
+#define VARVE_KERNEL_CONTEXT_H
 
 #include "base/host.h"
 #include "kernel/kernel.h"

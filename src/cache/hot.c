@@ -1,0 +1,163 @@
+/* The tier: memory, budget, account, and the list of its tensors. */
+#include <string.h>
+
+#include "base/checked.h"
+#include "cache/age.h"
+#include "cache/twins.h"
+#include "format/format.h"
+#include "kernel/context.h"
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+bool varve_hot_take(struct varve_hot *hot, size_t *kind, size_t bytes) {
+    if (bytes > INT64_MAX ||
+        (hot->p.reserve != NULL && !hot->p.reserve(hot->p.user, (int64_t)bytes))) {
+        return false;
+    }
+    *kind += bytes;
+    const size_t sum = hot->bytes.hot + hot->bytes.staging;
+    if (sum > hot->bytes.peak) hot->bytes.peak = sum;
+    return true;
+}
+
+void varve_hot_give(struct varve_hot *hot, size_t *kind, size_t bytes) {
+    *kind -= bytes;
+    if (hot->p.reserve != NULL) (void)hot->p.reserve(hot->p.user, -(int64_t)bytes);
+}
+
+bool varve_hot_grow(struct varve_hot *hot, void **block, size_t *bytes, size_t want) {
+    if (want <= *bytes) return true;
+    const struct varve_host *host = &hot->context->host;
+    const size_t size = want < SIZE_MAX / 2 ? want + want / 2 : want;
+    void *const larger = varve_host_allocate(host, size);
+    if (larger == NULL) return false;
+    if (*bytes > 0) memcpy(larger, *block, *bytes);
+    varve_host_release(host, *block, *bytes);
+    *block = larger;
+    *bytes = size;
+    return true;
+}
+
+/* ---- tier --------------------------------------------------------------------------------- */
+
+int64_t varve_hot_ring_rows(int32_t window, int32_t n_sink) {
+    return (int64_t)window + VARVE_AGE_SLACK + VARVE_AGE_ROOM + n_sink;
+}
+
+enum varve_status varve_hot_create(const struct varve_context *context,
+                                   const struct varve_hot_params *params, struct varve_hot **hot) {
+    if (hot == NULL) return VARVE_ERROR_ARGUMENT;
+    *hot = NULL;
+    if (context == NULL || params == NULL) return VARVE_ERROR_ARGUMENT;
+    const struct varve_host *host = &context->host;
+    struct varve_hot_params known = {0};
+    memcpy(&known, params,
+           params->struct_bytes < sizeof known ? params->struct_bytes : sizeof known);
+    if (known.window < 1 || known.window > INT32_MAX / 2 || known.n_sink < 0 ||
+        known.n_sink > INT32_MAX / 2) {
+        return varve_fail(host, VARVE_ERROR_ARGUMENT,
+                          "window is %d, n_sink %d: expected at least 1 and 0, at most 2^30",
+                          known.window, known.n_sink);
+    }
+    struct varve_hot *const made = varve_host_allocate(host, sizeof *made);
+    if (made == NULL) return VARVE_ERROR_MEMORY;
+    memset(made, 0, sizeof *made);
+    made->context = context;
+    made->p = known;
+    made->stage.hot = made;
+    *hot = made;
+    return VARVE_OK;
+}
+
+static void destroy_twins(struct varve_twins *twins) {
+    struct varve_hot *const hot = twins->hot;
+    const struct varve_host *host = &hot->context->host;
+    varve_stage_release(&twins->own);
+    for (int32_t i = 0; i < twins->n_slab; i++) {
+        const size_t bytes = twins->slab[i]->block_bytes; /* the slab lies in its own block */
+        varve_host_release(host, twins->slab[i]->data, bytes);
+        varve_hot_give(hot, &hot->bytes.hot, bytes);
+    }
+    varve_host_release(host, twins->slab, twins->slab_bytes);
+    varve_host_release(host, twins->run, twins->run_bytes);
+    varve_host_release(host, twins->place, twins->place_bytes);
+    varve_host_release(host, twins, sizeof *twins);
+}
+
+void varve_hot_destroy(struct varve_hot *hot) {
+    if (hot == NULL) return;
+    while (hot->twins != NULL) {
+        struct varve_twins *const twins = hot->twins;
+        hot->twins = twins->next;
+        destroy_twins(twins);
+    }
+    varve_stage_release(&hot->stage);
+    const struct varve_host *host = &hot->context->host;
+    varve_host_release(host, hot->scratch, hot->scratch_bytes);
+    varve_host_release(host, hot, sizeof *hot);
+}
+
+struct varve_hot_bytes varve_hot_bytes(const struct varve_hot *hot) {
+    return hot->bytes;
+}
+
+/* ---- tensors ------------------------------------------------------------------------------ */
+
+static enum varve_status check_twins(const struct varve_host *host,
+                                     const struct varve_twins_params *p, size_t *cold_bytes) {
+    const enum varve_status status = varve_format_row_bytes(p->format, p->n_value, cold_bytes);
+    if (status != VARVE_OK) {
+        return varve_fail(host, status, "n_value is %lld, no row of this format",
+                          (long long)p->n_value);
+    }
+    if (p->cold == NULL || p->n_cell < 1 || p->cold_stride < (int64_t)*cold_bytes ||
+        p->n_row_max < 0) {
+        return varve_fail(host, VARVE_ERROR_ARGUMENT,
+                          "cold %s, %lld cells of %lld bytes, n_row_max %lld: expected cells of at "
+                          "least %zu bytes",
+                          p->cold != NULL ? "given" : "NULL", (long long)p->n_cell,
+                          (long long)p->cold_stride, (long long)p->n_row_max, *cold_bytes);
+    }
+    int64_t end;
+    if (__builtin_mul_overflow(p->n_cell, p->cold_stride, &end) || p->n_value > INT32_MAX) {
+        return varve_fail(host, VARVE_ERROR_OVERFLOW, "the tensor is too large");
+    }
+    return VARVE_OK;
+}
+
+enum varve_status varve_twins_create(struct varve_hot *hot, const struct varve_twins_params *params,
+                                     struct varve_twins **twins) {
+    if (twins == NULL) return VARVE_ERROR_ARGUMENT;
+    *twins = NULL;
+    if (hot == NULL || params == NULL) return VARVE_ERROR_ARGUMENT;
+    const struct varve_host *host = &hot->context->host;
+    struct varve_twins_params known = {0};
+    memcpy(&known, params,
+           params->struct_bytes < sizeof known ? params->struct_bytes : sizeof known);
+    size_t cold_bytes = 0;
+    const enum varve_status status = check_twins(host, &known, &cold_bytes);
+    if (status != VARVE_OK) return status;
+    struct varve_twins *const made = varve_host_allocate(host, sizeof *made);
+    if (made == NULL) return VARVE_ERROR_MEMORY;
+    memset(made, 0, sizeof *made);
+    const int64_t ring = varve_hot_ring_rows(hot->p.window, hot->p.n_sink);
+    if (known.n_row_max == 0) known.n_row_max = 4 * ring;
+    if (known.n_row_max > known.n_cell) known.n_row_max = known.n_cell;
+    made->hot = hot;
+    made->p = known;
+    made->cold_bytes = cold_bytes;
+    made->row_bytes =
+        ((size_t)known.n_value * sizeof(uint16_t) + VARVE_ALIGN - 1) / VARVE_ALIGN * VARVE_ALIGN;
+    made->ring_rows = ring;
+    made->own.hot = hot;
+    made->next = hot->twins;
+    hot->twins = made;
+    *twins = made;
+    return VARVE_OK;
+}
+
+void varve_twins_set_reread(struct varve_twins *twins) { twins->p.reread = true; }
+
+struct varve_twins_account varve_twins_account(const struct varve_twins *twins) {
+    return twins->account;
+}

@@ -1,0 +1,393 @@
+#include "cache/twins.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/checked.h"
+#include "cache/age.h"
+#include "format/format.h"
+#include "kernel/context.h"
+
+/* ---- cold rows ---------------------------------------------------------------------------- */
+
+static const char *cold_row(const struct varve_twins *twins, int64_t cell) {
+    return (const char *)twins->p.cold + cell * twins->p.cold_stride;
+}
+
+static uint64_t fingerprint(const struct varve_twins *twins, int64_t cell) {
+    return XXH3_64bits(cold_row(twins, cell), twins->cold_bytes);
+}
+
+bool varve_twins_fresh(const struct varve_twins *twins, const struct varve_run *run, int32_t row) {
+    return run->slab->print[run->slot + row] == fingerprint(twins, run->cell + row);
+}
+
+/* ---- slots -------------------------------------------------------------------------------- */
+
+static void free_slots(struct varve_twins *twins, struct varve_slab *slab, int32_t slot,
+                       uint64_t rows) {
+    if (slab->used == NULL) return;
+    for (; rows != 0; rows &= rows - 1) {
+        const int32_t at = slot + __builtin_ctzll(rows);
+        slab->used[at / 64] &= ~(UINT64_C(1) << at % 64);
+        twins->n_free++;
+    }
+}
+
+void varve_twins_drop(struct varve_twins *twins, struct varve_run *run, uint64_t rows) {
+    rows &= run->live;
+    free_slots(twins, run->slab, run->slot, rows);
+    run->live &= ~rows;
+    run->pinned &= ~rows;
+    run->left &= ~rows;
+}
+
+void varve_twins_sweep(struct varve_twins *twins) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < twins->n_run; i++) {
+        if (twins->run[i].live != 0) twins->run[n++] = twins->run[i];
+    }
+    twins->n_run = n;
+}
+
+/* One more ring, or as much of one as the limit leaves. */
+static bool add_slab(struct varve_twins *twins) {
+    struct varve_hot *hot = twins->hot;
+    const int64_t room = twins->p.n_row_max - twins->n_slot;
+    const int64_t n = room < twins->ring_rows ? room : twins->ring_rows;
+    if (n <= 0 || !varve_hot_grow(hot, (void **)&twins->slab, &twins->slab_bytes,
+                                  (size_t)(twins->n_slab + 1) * sizeof *twins->slab)) {
+        return false;
+    }
+    const size_t n_word = (size_t)(n + 63) / 64;
+    struct varve_size size = varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 8);
+    size = varve_size_add(size, n_word * 8 + sizeof(struct varve_slab));
+    if (size.overflow || !varve_hot_take(hot, &hot->bytes.hot, size.value)) return false;
+    char *const data = varve_host_allocate(&hot->context->host, size.value);
+    if (data == NULL) {
+        varve_hot_give(hot, &hot->bytes.hot, size.value);
+        return false;
+    }
+    uint64_t *const print = (uint64_t *)(void *)(data + (size_t)n * twins->row_bytes);
+    uint64_t *const used = print + n;
+    memset(used, 0, n_word * 8);
+    struct varve_slab *const slab = (struct varve_slab *)(void *)(used + n_word);
+    *slab = (struct varve_slab){data, print, used, (int32_t)n, size.value};
+    twins->slab[twins->n_slab++] = slab;
+    twins->n_slot += n;
+    twins->n_free += n;
+    return true;
+}
+
+/* The free slot at or after the place where the last one was found, so that rows written one after
+ * the other lie one after the other. There must be one. */
+static struct varve_slab *take_slot(struct varve_twins *twins, int32_t *slot) {
+    for (;;) {
+        struct varve_slab *const slab = twins->slab[twins->at_slab];
+        for (int32_t at = twins->at_slot; at < slab->n_slot;) {
+            const uint64_t free_bits = ~slab->used[at / 64] & ~varve_low_bits(at % 64);
+            if (free_bits == 0) {
+                at = (at / 64 + 1) * 64;
+                continue;
+            }
+            at = at / 64 * 64 + __builtin_ctzll(free_bits);
+            if (at >= slab->n_slot) break;
+            slab->used[at / 64] |= UINT64_C(1) << at % 64;
+            twins->n_free--;
+            twins->at_slot = at + 1;
+            *slot = at;
+            return slab;
+        }
+        twins->at_slab = (twins->at_slab + 1) % twins->n_slab;
+        twins->at_slot = 0;
+    }
+}
+
+/* ---- room --------------------------------------------------------------------------------- */
+
+/* The run in a ring whose rows in `which` were wanted longest ago; NULL: none has any. */
+static struct varve_run *longest_ago(struct varve_twins *twins, bool left) {
+    struct varve_run *found = NULL;
+    for (int32_t i = 0; i < twins->n_run; i++) {
+        struct varve_run *const run = &twins->run[i];
+        const uint64_t rows = left ? run->left : run->live;
+        if (rows != 0 && run->slab->used != NULL &&
+            (found == NULL || run->wanted < found->wanted)) {
+            found = run;
+        }
+    }
+    return found;
+}
+
+/* Free slots for n rows: new memory first where rows may be shared by sequences, then rows that
+ * left the window, then, counted, others. The oldest row of the chosen run goes. */
+static bool make_room(struct varve_twins *twins, int64_t n) {
+    while (twins->n_free < n) {
+        struct varve_run *left = longest_ago(twins, true);
+        if ((left == NULL || twins->p.shared) && add_slab(twins)) continue;
+        struct varve_run *const run = left != NULL ? left : longest_ago(twins, false);
+        if (run == NULL) return false;
+        const uint64_t rows = left != NULL ? run->left : run->live;
+        if (left == NULL) twins->account.twins_evicted++;
+        varve_twins_drop(twins, run, rows & -rows);
+    }
+    return true;
+}
+
+static void drop_left(struct varve_twins *twins) {
+    for (int32_t i = 0; i < twins->n_run; i++) {
+        varve_twins_drop(twins, &twins->run[i], twins->run[i].left);
+    }
+}
+
+/* ---- runs --------------------------------------------------------------------------------- */
+
+static bool follows(const struct varve_run *run, const struct varve_run *row) {
+    return run->n < 64 && run->slab == row->slab && run->cell + run->n == row->cell &&
+           run->slot + run->n == row->slot;
+}
+
+/* Adds a run of one row at the new end. Room for it in the table was made before. */
+static void append(struct varve_twins *twins, const struct varve_run *row) {
+    struct varve_run *const last = twins->n_run > 0 ? &twins->run[twins->n_run - 1] : NULL;
+    if (last == NULL || !follows(last, row)) {
+        twins->run[twins->n_run++] = *row;
+        return;
+    }
+    last->live |= row->live << last->n;
+    last->pinned |= row->pinned << last->n;
+    last->left |= row->left << last->n;
+    last->wanted = row->wanted;
+    last->n++;
+}
+
+static bool reserve_runs(struct varve_twins *twins, int64_t n_more) {
+    struct varve_size size = varve_size_of((size_t)(twins->n_run + n_more));
+    size = varve_size_mul(size, sizeof *twins->run);
+    return !size.overflow &&
+           varve_hot_grow(twins->hot, (void **)&twins->run, &twins->run_bytes, size.value);
+}
+
+/* ---- stage -------------------------------------------------------------------------------- */
+
+static struct varve_run one_row(const struct varve_run *run, int32_t i) {
+    struct varve_run row = *run;
+    row.cell += i;
+    row.slot += i;
+    row.n = 1;
+    row.live = 1;
+    row.pinned = run->pinned >> i & 1;
+    row.left = run->left >> i & 1;
+    return row;
+}
+
+static void move_row(struct varve_twins *twins, struct varve_run row) {
+    const char *const from = varve_run_row(twins, &row, 0);
+    const uint64_t print = row.slab->print[row.slot];
+    row.slab = take_slot(twins, &row.slot);
+    row.slab->print[row.slot] = print;
+    memcpy(row.slab->data + (size_t)row.slot * twins->row_bytes, from, twins->row_bytes);
+    append(twins, &row);
+}
+
+static int64_t count(const struct varve_run *run, int32_t n_run, bool left) {
+    int64_t n = 0;
+    for (int32_t i = 0; i < n_run; i++) {
+        n += __builtin_popcountll(left ? run[i].live : run[i].live & ~run[i].left);
+    }
+    return n;
+}
+
+/* Takes the staged runs, which are the newest, out of the table into scratch. Returns their number.
+ */
+static int32_t unstage(struct varve_twins *twins) {
+    struct varve_hot *hot = twins->hot;
+    int32_t first = twins->n_run;
+    while (first > 0 && twins->run[first - 1].slab == &twins->staged) first--;
+    const int32_t n = twins->n_run - first;
+    const int64_t n_row = count(twins->run + first, n, true);
+    const size_t bytes = (size_t)n * sizeof *twins->run;
+    if (!varve_hot_grow(hot, &hot->scratch, &hot->scratch_bytes, bytes) ||
+        !reserve_runs(twins, n_row)) {
+        twins->account.twins_evicted += (uint64_t)n_row;
+        twins->n_run = first;
+        return 0;
+    }
+    memcpy(hot->scratch, twins->run + first, bytes);
+    twins->n_run = first;
+    return n;
+}
+
+/* Rows that have left the window are worth free memory, but no other row. */
+static void commit(struct varve_twins *twins) {
+    if (!twins->p.shared) drop_left(twins);
+    const int32_t n_run = unstage(twins);
+    varve_twins_sweep(twins);
+    const struct varve_run *const staged = twins->hot->scratch;
+    int64_t n_to_go = count(staged, n_run, false);
+    for (int32_t i = 0; i < n_run; i++) {
+        for (uint64_t rows = staged[i].live; rows != 0; rows &= rows - 1) {
+            const struct varve_run row = one_row(&staged[i], __builtin_ctzll(rows));
+            if (row.left != 0) {
+                if (twins->n_free <= n_to_go && !add_slab(twins)) continue;
+            } else {
+                n_to_go--;
+                if (!make_room(twins, 1)) {
+                    twins->account.twins_evicted++;
+                    continue;
+                }
+            }
+            move_row(twins, row);
+        }
+    }
+    varve_twins_sweep(twins);
+}
+
+void varve_stage_commit(struct varve_stage *stage) {
+    while (stage->twins != NULL) {
+        struct varve_twins *const twins = stage->twins;
+        commit(twins);
+        stage->twins = twins->next_staged;
+        twins->stage = NULL;
+    }
+    varve_stage_clear(stage);
+}
+
+/* Slots of their own for n rows in the staging buffer. */
+static bool stage_rows(struct varve_twins *twins, int64_t n) {
+    struct varve_stage *const stage = twins->p.reread ? &twins->own : &twins->hot->stage;
+    if (stage->attended) varve_stage_commit(stage);
+    struct varve_size size = varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 8);
+    char *const data = size.overflow ? NULL : varve_stage_allocate(stage, size.value);
+    if (data == NULL) return false;
+    uint64_t *const print = (uint64_t *)(void *)(data + (size_t)n * twins->row_bytes);
+    twins->staged = (struct varve_slab){data, print, NULL, (int32_t)n, 0};
+    twins->stage = stage;
+    twins->next_staged = stage->twins;
+    stage->twins = twins;
+    return true;
+}
+
+/* ---- writing ------------------------------------------------------------------------------ */
+
+static int compare_places(const void *a, const void *b) {
+    const struct varve_place *const x = a, *const y = b;
+    if (x->cell != y->cell) return x->cell < y->cell ? -1 : 1;
+    return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+/* Copies the cells; those that a later row writes again become -1. Returns the number of others. */
+static int64_t set_cells(struct varve_twins *twins, const int64_t *cells, int64_t n) {
+    struct varve_place *const place = twins->place;
+    bool ascending = true;
+    for (int64_t i = 0; i < n; i++) {
+        place[i] = (struct varve_place){NULL, (int32_t)i, cells[i]};
+        ascending &= i == 0 || cells[i] > cells[i - 1];
+    }
+    if (ascending) return n;
+    qsort(place, (size_t)n, sizeof *place, compare_places);
+    int64_t n_kept = n;
+    for (int64_t i = 0; i + 1 < n; i++) {
+        if (place[i].cell == place[i + 1].cell) place[i].cell = -1, n_kept--;
+    }
+    /* back into the order of writing, which slot still holds */
+    for (int64_t i = 0; i < n; i++) {
+        while (place[i].slot != i) {
+            const struct varve_place other = place[place[i].slot];
+            place[place[i].slot] = place[i];
+            place[i] = other;
+        }
+    }
+    return n_kept;
+}
+
+/* Ends the twins of cells first .. first + n - 1. */
+static void drop_cells(struct varve_twins *twins, int64_t first, int64_t n) {
+    for (int32_t i = 0; i < twins->n_run; i++) {
+        struct varve_run *const run = &twins->run[i];
+        if (run->cell >= first + n || run->cell + run->n <= first) continue;
+        const uint64_t below = varve_low_bits(first - run->cell);
+        varve_twins_drop(twins, run, varve_low_bits(first + n - run->cell) & ~below);
+    }
+}
+
+static void drop_written(struct varve_twins *twins) {
+    const struct varve_place *const place = twins->place;
+    for (int64_t i = 0; i < twins->n_place;) {
+        int64_t n = 1;
+        while (i + n < twins->n_place && place[i + n].cell == place[i].cell + n) n++;
+        drop_cells(twins, place[i].cell, n);
+        i += n;
+    }
+    varve_twins_sweep(twins);
+}
+
+/* Slots for the newest n_place rows of the write: staged, or in the rings. */
+static void set_slots(struct varve_twins *twins, int64_t n_kept) {
+    const bool staged = n_kept > VARVE_AGE_ROOM && stage_rows(twins, n_kept);
+    int64_t n = n_kept;
+    if (!staged) { /* never more than there are slots: rows of one write do not evict each other */
+        while (twins->n_slot < n && add_slab(twins)) {}
+        n = twins->n_slot < n ? twins->n_slot : n;
+        if (!make_room(twins, n)) n = 0;
+        twins->account.twins_evicted += (uint64_t)(n_kept - n);
+    }
+    int32_t at = 0;
+    int64_t skip = n_kept - n;
+    for (int64_t i = 0; i < twins->n_place; i++) {
+        struct varve_place *const place = &twins->place[i];
+        if (place->cell < 0 || skip-- > 0) continue;
+        place->slab = staged ? &twins->staged : take_slot(twins, &place->slot);
+        if (staged) place->slot = at++;
+        const struct varve_run row = {.cell = place->cell,
+                                      .slab = place->slab,
+                                      .slot = place->slot,
+                                      .n = 1,
+                                      .live = 1,
+                                      .wanted = twins->hot->n_view + 1};
+        append(twins, &row);
+    }
+    twins->account.twins_written += (uint64_t)n;
+}
+
+enum varve_status varve_twins_write(struct varve_twins *twins, const int64_t *cells, int64_t n) {
+    if (twins == NULL || (cells == NULL && n > 0)) return VARVE_ERROR_ARGUMENT;
+    const struct varve_host *host = &twins->hot->context->host;
+    if (n < 0 || n > INT32_MAX) {
+        return varve_fail(host, VARVE_ERROR_ARGUMENT, "n is %lld, expected 0 to 2^31 - 1",
+                          (long long)n);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        if (cells[i] < 0 || cells[i] >= twins->p.n_cell) {
+            return varve_fail(host, VARVE_ERROR_ARGUMENT, "cells[%lld] is %lld, expected 0 to %lld",
+                              (long long)i, (long long)cells[i], (long long)twins->p.n_cell - 1);
+        }
+    }
+    twins->n_place = 0;
+    if (twins->stage != NULL) varve_stage_commit(twins->stage);
+    if (!twins->p.shared) drop_left(twins);
+    const size_t bytes = (size_t)n * sizeof *twins->place;
+    const bool room =
+        varve_hot_grow(twins->hot, (void **)&twins->place, &twins->place_bytes, bytes);
+    if (!room || !reserve_runs(twins, n)) {
+        /* The cells are about to change, and the fingerprints will tell. */
+        return VARVE_ERROR_MEMORY;
+    }
+    twins->n_place = n;
+    const int64_t n_kept = set_cells(twins, cells, n);
+    drop_written(twins);
+    set_slots(twins, n_kept);
+    return VARVE_OK;
+}
+
+void varve_twins_write_row(struct varve_twins *twins, int64_t i, const float *values) {
+    if (i >= twins->n_place || twins->place[i].slab == NULL) return;
+    const struct varve_place *const place = &twins->place[i];
+    struct varve_slab *const slab = place->slab;
+    char *const row = slab->data + (size_t)place->slot * twins->row_bytes;
+    varve_format_traits(VARVE_FORMAT_F16)->encode(values, twins->p.n_value, row);
+    slab->print[place->slot] = fingerprint(twins, place->cell);
+}

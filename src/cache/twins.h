@@ -1,0 +1,104 @@
+/* Where twins are kept: slots for F16 rows, and runs that say which cells they belong to. */
+#ifndef VARVE_CACHE_TWINS_H
+#define VARVE_CACHE_TWINS_H
+
+#include "base/host.h"
+#include "cache/stage.h"
+#include "varve/hot.h"
+
+/* Slots for rows: a ring of a tensor, or the staged rows of one write. */
+struct varve_slab {
+    char *data;      /* row i at data + i * row_bytes */
+    uint64_t *print; /* fingerprint of the cold row that belongs to slot i */
+    uint64_t *used;  /* a bit for each slot; NULL for staged rows, which go all at once */
+    int32_t n_slot;
+    size_t block_bytes; /* of the allocation that begins at data; 0 for staged rows */
+};
+
+/* Up to 64 rows that were written one after the other into consecutive cells and slots. Runs stand
+ * in the order of writing, the newest last. Bit i is row i. */
+struct varve_run {
+    int64_t cell;
+    struct varve_slab *slab;
+    int32_t slot, n;
+    uint64_t live;    /* has a twin */
+    uint64_t pinned;  /* first rows of a sequence */
+    uint64_t left;    /* out of window and slack for all that see it */
+    uint64_t checked; /* the fingerprint was compared in the view at hand */
+    uint64_t wanted;  /* number of the view in which a row of it was last in a window or slack */
+};
+
+struct varve_twins {
+    struct varve_hot *hot;
+    struct varve_twins *next;        /* of the tier */
+    struct varve_twins *next_staged; /* of the stage */
+    struct varve_twins_params p;
+    size_t cold_bytes, row_bytes; /* of a row: cold, and F16 on whole cache lines */
+    int64_t ring_rows;
+
+    struct varve_run *run;
+    int32_t n_run;
+    size_t run_bytes;
+
+    struct varve_slab **slab; /* rings */
+    int32_t n_slab;
+    size_t slab_bytes;
+    int64_t n_slot, n_free;
+    int32_t at_slab, at_slot; /* where the next free slot is looked for */
+
+    struct varve_stage *stage; /* that holds rows of this tensor; NULL: none are staged */
+    struct varve_stage own;    /* for tensors that are read again */
+    struct varve_slab staged;
+
+    struct varve_place { /* of the rows of the write at hand; slab NULL: no twin */
+        struct varve_slab *slab;
+        int32_t slot;
+        int64_t cell;
+    } * place;
+    size_t place_bytes;
+    int64_t n_place;
+
+    struct varve_twins_account account;
+};
+
+struct varve_hot {
+    const struct varve_context *context;
+    struct varve_hot_params p;
+    struct varve_twins *twins;
+    struct varve_stage stage; /* shared by all tensors that are not read again */
+    struct varve_hot_bytes bytes;
+    uint64_t n_view;
+    void *scratch; /* staged runs on their way into the rings */
+    size_t scratch_bytes;
+};
+
+/* Budget and account of memory. `kind` is one of the counters of hot->bytes. */
+bool varve_hot_take(struct varve_hot *hot, size_t *kind, size_t bytes);
+void varve_hot_give(struct varve_hot *hot, size_t *kind, size_t bytes);
+
+/* Memory of at least `want` bytes in *block, contents kept. False: no memory, *block is as before.
+ */
+bool varve_hot_grow(struct varve_hot *hot, void **block, size_t *bytes, size_t want);
+
+/* Ends some twins. Their rows stay readable until the next write. */
+void varve_twins_drop(struct varve_twins *twins, struct varve_run *run, uint64_t rows);
+
+/* Takes runs without twins out of the list. */
+void varve_twins_sweep(struct varve_twins *twins);
+
+/* Whether the cold row still is what it was when the twin was written. */
+bool varve_twins_fresh(const struct varve_twins *twins, const struct varve_run *run, int32_t row);
+
+/* Moves what is worth it from a stage to the rings of its tensors, and empties it. */
+void varve_stage_commit(struct varve_stage *stage);
+
+static inline const char *varve_run_row(const struct varve_twins *twins,
+                                        const struct varve_run *run, int32_t row) {
+    return run->slab->data + (size_t)(run->slot + row) * twins->row_bytes;
+}
+
+static inline uint64_t varve_low_bits(int64_t n) {
+    return n >= 64 ? UINT64_MAX : n <= 0 ? 0 : (UINT64_C(1) << n) - 1;
+}
+
+#endif
