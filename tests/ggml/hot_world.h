@@ -25,8 +25,10 @@ enum world_kind {
 };
 
 static const char *const world_names[WORLD_N_KIND] = {
-    "append", "append many", "append by the other back end", "copy",    "remove", "rollback",
-    "rollback far", "shift", "save", "restore", "clear", "reborn"};
+    "append",       "append many", "append by the other back end",
+    "copy",         "remove",      "rollback",
+    "rollback far", "shift",       "save",
+    "restore",      "clear",       "reborn"};
 
 struct world_op {
     enum world_kind kind;
@@ -94,7 +96,7 @@ static inline void world_poison(struct world *w) {
 static inline void world_open_rig(struct world *w, struct hot_rig *rig) {
     const struct world_config *c = &w->config;
     hot_rig_open(rig, c->window, c->n_sink, c->hot_max, c->n_thread);
-    rig->any_tier = c->any_tier;
+
     for (int i = 0; i < WORLD_LAYERS; i++) {
         hot_rig_add(rig, &w->layers[i], c->n_seq);
     }
@@ -136,9 +138,8 @@ static inline void world_close(struct world *w) {
 static inline bool world_compute(struct world *w, struct hot_rig *rig, int64_t stream0,
                                  int64_t n_stream, const struct hot_token *tokens, int64_t n_query,
                                  uint32_t start) {
-    struct hot_ubatch u =
-        hot_ubatch_new(w->cells, stream0, n_stream, tokens, n_query,
-                       (int64_t)start % w->config.shape.n_cell, w->config.swa);
+    struct hot_ubatch u = hot_ubatch_new(w->cells, stream0, n_stream, tokens, n_query,
+                                         (int64_t)start % w->config.shape.n_cell, w->config.swa);
     const bool good =
         hot_layers_step(rig, w->layers, WORLD_LAYERS, &w->reader, &u.batch, w->config.one_graph);
     hot_ubatch_free(&u);
@@ -309,8 +310,7 @@ static inline bool world_apply(struct world *w, const struct world_op *op) {
         }
         return true;
     case WORLD_ROLLBACK: return world_rollback(w, seq, 1 + a[1] % HOT_SLACK, a[2] % 40, a);
-    case WORLD_ROLLBACK_FAR:
-        return world_rollback(w, seq, HOT_SLACK + 1 + a[1] % 40, a[2] % 60, a);
+    case WORLD_ROLLBACK_FAR: return world_rollback(w, seq, HOT_SLACK + 1 + a[1] % 40, a[2] % 60, a);
     case WORLD_SHIFT: world_shift(w, seq, a[1] | (a[2] % 2 == 0 ? UINT32_MAX : 0)); return true;
     case WORLD_SAVE: world_save(w, seq); return true;
     case WORLD_RESTORE: world_restore(w, seq, a[1] % 2 == 0 ? 0 : a[2]); return true;
