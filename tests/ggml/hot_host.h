@@ -3,7 +3,7 @@
 #ifndef VARVE_TEST_HOT_HOST_H
 #define VARVE_TEST_HOT_HOST_H
 
-#include "hot_model.h"
+#include "hot_envelope.h"
 
 enum { HOT_MAX_ITEMS = 8, HOT_MAX_RIGS = 8 };
 
@@ -28,6 +28,7 @@ struct hot_layer {
 struct hot_rig {
     ggml_backend_t backend; /* NULL: only the model; rows are encoded by ggml */
     struct hot_model model;
+    bool any_tier;   /* a budget binds: each row may be read in either tier */
     uint64_t digest; /* of the bits of all results */
     char why[512];   /* of the last failure */
     /* If set, called for each stream of each node, when tiers are chosen; false fails the run. */
@@ -369,24 +370,36 @@ static inline bool hot_check_side(struct hot_rig *rig, const char *name,
     return same;
 }
 
+static inline bool hot_check_sum(struct hot_rig *rig, const struct varve_ggml_side *got,
+                                 struct hot_count want) {
+    return hot_same(rig, "rows of all tiers", got->rows_hot + got->rows_sink + got->rows_cold,
+                    want.recent + want.sink + want.cold);
+}
+
 /* A side that is not quantized has no twins and nothing to account for. */
 static inline bool hot_check_account(struct hot_rig *rig, const struct hot_shape *s) {
     if (rig->model.window == 0 || rig->backend == NULL) {
         return true;
     }
     const struct varve_ggml_account got = hot_account(rig);
-    return (!ggml_is_quantized(s->type_k) ||
-            hot_check_side(rig, "K", &got.k, hot_counts(&rig->model, false))) &&
-           (s->v_in_k || !ggml_is_quantized(s->type_v) ||
-            hot_check_side(rig, "V", &got.v, hot_counts(&rig->model, true)));
+    const struct hot_count k = hot_counts(&rig->model, false), v = hot_counts(&rig->model, true);
+    if (rig->any_tier) {
+        return hot_check_sum(rig, &got.k, k) && hot_check_sum(rig, &got.v, v);
+    }
+    return (!ggml_is_quantized(s->type_k) || hot_check_side(rig, "K", &got.k, k)) &&
+           (s->v_in_k || !ggml_is_quantized(s->type_v) || hot_check_side(rig, "V", &got.v, v));
 }
 
-static inline bool hot_check_row(struct hot_rig *rig, const struct hot_node *n, int64_t i,
-                                 int64_t h) {
+static inline bool hot_check_row(struct hot_rig *rig, struct hot_node *n, int64_t i, int64_t h) {
     const int64_t dv = n->op->ne[0];
-    double *want = hot_alloc(2 * dv, sizeof(double));
     const float *got =
         (const float *)n->op->data + ((n->stream * n->op->ne[2] + i) * n->op->ne[1] + h) * dv;
+    if (rig->any_tier) {
+        snprintf(rig->why, sizeof(rig->why), "query %d, head %d: no choice of tiers gives this",
+                 (int)i, (int)h);
+        return hot_in_envelope(n, i, h, got);
+    }
+    double *want = hot_alloc(2 * dv, sizeof(double));
     bool good = true;
     hot_result(n, i, h, want, want + dv);
     for (int64_t d = 0; d < dv && good; d++) {

@@ -412,18 +412,32 @@ static inline void hot_logit(const struct hot_node *n, struct hot_query *q, int6
     q->n_seen++;
 }
 
+/* Query heads that share a KV head. */
+static inline int64_t hot_group(const struct hot_node *n) {
+    return n->op->src[0]->ne[2] / n->k.t->ne[2];
+}
+
+static inline struct hot_query hot_query_new(const struct hot_node *n, int64_t i, int64_t h) {
+    const struct ggml_tensor *t = n->op->src[0];
+    struct hot_query q = {.max = -INFINITY};
+    q.exact = (const float *)(const void *)((const char *)t->data + (size_t)i * t->nb[1] +
+                                            (size_t)h * t->nb[2] + (size_t)n->stream * t->nb[3]);
+    q.coarse = hot_alloc(t->ne[0], sizeof(double));
+    q.logit = hot_alloc(n->k.t->ne[1], sizeof(double));
+    hot_round_query(q.exact, t->ne[0], q.coarse);
+    return q;
+}
+
+static inline void hot_query_free(const struct hot_query *q) {
+    free(q->coarse);
+    free(q->logit);
+}
+
 /* Result of query i and head h, and how far F32 arithmetic may be from it (docs/NUMERICS.md 5). */
 static inline void hot_result(const struct hot_node *n, int64_t i, int64_t h, double *out,
                               double *bound) {
-    const struct ggml_tensor *tq = n->op->src[0];
-    const int64_t n_kv = n->k.t->ne[1], dv = n->v.t->ne[0];
-    const int64_t h_kv = h / (tq->ne[2] / n->k.t->ne[2]);
-    struct hot_query q = {.max = -INFINITY};
-    q.exact = (const float *)(const void *)((const char *)tq->data + (size_t)i * tq->nb[1] +
-                                            (size_t)h * tq->nb[2] + (size_t)n->stream * tq->nb[3]);
-    q.coarse = hot_alloc(tq->ne[0], sizeof(double));
-    q.logit = hot_alloc(n_kv, sizeof(double));
-    hot_round_query(q.exact, tq->ne[0], q.coarse);
+    const int64_t n_kv = n->k.t->ne[1], dv = n->v.t->ne[0], h_kv = h / hot_group(n);
+    struct hot_query q = hot_query_new(n, i, h);
     for (int64_t r = 0; r < n_kv; r++) {
         if (n->k.tier[i * n_kv + r] != HOT_HIDDEN) {
             hot_logit(n, &q, i, h_kv, r);
@@ -447,8 +461,7 @@ static inline void hot_result(const struct hot_node *n, int64_t i, int64_t h, do
         out[d] /= sum;
         bound[d] = tol_output(q.n_seen, q.error, bound[d] / sum);
     }
-    free(q.coarse);
-    free(q.logit);
+    hot_query_free(&q);
 }
 
 #endif

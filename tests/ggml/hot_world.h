@@ -96,7 +96,7 @@ static inline void world_poison(struct world *w) {
 static inline void world_open_rig(struct world *w, struct hot_rig *rig) {
     const struct world_config *c = &w->config;
     hot_rig_open(rig, c->window, c->n_sink, c->hot_max, c->n_thread);
-
+    rig->any_tier = c->any_tier;
     for (int i = 0; i < WORLD_LAYERS; i++) {
         hot_rig_add(rig, &w->layers[i], c->n_seq);
     }

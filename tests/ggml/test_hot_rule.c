@@ -230,10 +230,9 @@ static void threads_do_not_matter(void **state) {
     static const int threads[] = {1, 2, 3, 16};
     static const int64_t cuts[] = {1, 6, 130};
     for (int64_t c = 0; c < 3 * HOT_N_TYPE; c++) {
-        struct replay r = usual_replay(c, 70, 4, cuts[c % 3] == 1 ? 200 : 900);
+        struct replay r = usual_replay(c, 70, 4, cuts[c % 3] == 1 ? 150 : 600);
         r.cut[0] = cuts[c % 3];
-        r.shape.n_head = 8;
-        r.shape.n_head_kv = 2;
+        r.shape.n_head = 4;
         r.watch = NULL;
         uint64_t digest = 0;
         for (int t = 0; t < 4; t++) {
