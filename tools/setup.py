@@ -69,6 +69,7 @@ SYSTEM = [
     ("header", "stdlib.h", "libc6-dev", "build"),
     ("header", "jansson.h", "libjansson-dev", "build"),
     ("header", "hwloc.h", "libhwloc-dev", "build"),
+    ("header", "xxhash.h", "libxxhash-dev", "build"),
     ("header", "cmocka.h", "libcmocka-dev", "build"),
     ("command", "pkg-config", "pkg-config", "test"), ("command", "clang", "clang", "test"),
     ("clang-runtime", "tsan", "libclang-rt-dev", "test"),
