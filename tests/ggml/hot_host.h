@@ -64,9 +64,10 @@ struct hot_graph {
 
 /* ---- data ----------------------------------------------------------------------------------- */
 
-/* In each block one value is so large that the others, all below one half, fall on one level of the
- * format: what a row decodes to has little to do with what was written, and a row read in the wrong
- * tier shows (pitfall 3). */
+/* In each block two values are so large that the others, all below one half, fall on one level of
+ * the format: what they decode to has little to do with what was written, and a row read in the
+ * wrong tier shows (pitfall 3). The large ones are random, or the cold rows would all be the same,
+ * and no change of one would show. */
 static inline float hot_peak(enum ggml_type type) {
     switch (type) {
     case GGML_TYPE_Q4_0: return 8.0f;
@@ -78,13 +79,14 @@ static inline float hot_peak(enum ggml_type type) {
     }
 }
 
-enum { HOT_PEAK_AT = 7 };
+enum { HOT_LARGE_AT = 6 }; /* and the one behind it */
 
 static inline void hot_fill(float *out, int64_t n, float peak, float scale, uint64_t seed) {
     random_u32(&seed);
     for (int64_t i = 0; i < n; i++) {
-        const float u = scale * random_unit(&seed);
-        out[i] = i % 32 == HOT_PEAK_AT ? peak : u;
+        const float u = random_unit(&seed);
+        const int64_t at = i % 32 - HOT_LARGE_AT;
+        out[i] = at == 0 ? peak * fabsf(u) : at == 1 ? peak * (1.25f + 0.25f * u) : scale * u;
     }
 }
 

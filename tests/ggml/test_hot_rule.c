@@ -65,7 +65,7 @@ static void pitfall_03_one_wrong_row_shows(void **state) {
 static void pitfall_03_decoded_rows_differ_from_their_twins(void **state) {
     (void)state;
     float row[32], decoded[32];
-    char bytes[256];
+    char bytes[256] = {0}, before[256] = {0};
     for (int64_t t = 0; t < HOT_N_TYPE; t++) {
         struct hot_shape s = hot_usual(hot_types[t], hot_types[t]);
         s.n_cell = 1;
@@ -74,6 +74,8 @@ static void pitfall_03_decoded_rows_differ_from_their_twins(void **state) {
             hot_token_row(&l, token, HOT_ROLE_V, row);
             ggml_quantize_chunk(s.type_v, row, bytes, 0, 1, 32, NULL);
             ggml_get_type_traits(s.type_v)->to_float(bytes, decoded, 32);
+            assert_true(memcmp(bytes, before, sizeof(bytes)) != 0); /* and from each other */
+            memcpy(before, bytes, sizeof(bytes));
             int n_far = 0;
             for (int d = 0; d < 32; d++) {
                 n_far += fabsf(decoded[d] - row[d]) > 0.1f * fabsf(row[d]);
