@@ -107,8 +107,7 @@ static inline struct hot_ubatch hot_ubatch_new(struct hot_cells *cells, int64_t 
                                  .n_kv = n_kv,
                                  .token = u.token,
                                  .cell = u.cell,
-                                 .visible = u.visible,
-                                 .last = true};
+                                 .visible = u.visible};
     return u;
 }
 
@@ -131,8 +130,6 @@ static inline struct hot_layer hot_layer_sharing(const struct hot_layer *l, uint
 static inline bool hot_layers_step(struct hot_rig *rig, struct hot_layer *layers, int n_layer,
                                    struct hot_layer *reader, const struct hot_batch *b,
                                    bool one_graph) {
-    struct hot_batch first = *b;
-    first.last = reader == NULL;
     bool good = true;
     struct hot_graph g;
     const int n_step = n_layer + (reader != NULL);
@@ -142,7 +139,7 @@ static inline bool hot_layers_step(struct hot_rig *rig, struct hot_layer *layers
         }
         if (i < n_layer) {
             hot_add_write(&g, &layers[i], b);
-            hot_add_attention(&g, &layers[i], i == 0 ? &first : b);
+            hot_add_attention(&g, &layers[i], b);
         } else {
             hot_add_attention(&g, reader, b);
         }

@@ -43,7 +43,7 @@ struct hot_batch {
     const uint64_t *token;     /* [n_stream][n_query] */
     const int64_t *cell;       /* [n_stream][n_query], within the stream */
     const bool *visible;       /* [n_stream][n_query][n_kv]; NULL: no mask */
-    bool last;                 /* no other node will read these rows before the next write */
+    int64_t n_mask_head;       /* 0: one mask for all heads */
 };
 
 struct hot_item {
@@ -260,7 +260,8 @@ static inline void hot_add_attention(struct hot_graph *g, struct hot_layer *l,
     const struct hot_shape *s = &l->shape;
     item->q = ggml_new_tensor_4d(g->ctx, GGML_TYPE_F32, s->dk, s->n_head, b->n_query, b->n_stream);
     if (b->visible != NULL) {
-        item->mask = ggml_new_tensor_4d(g->ctx, GGML_TYPE_F16, b->n_kv, b->n_query, 1, b->n_stream);
+        item->mask = ggml_new_tensor_4d(g->ctx, GGML_TYPE_F16, b->n_kv, b->n_query,
+                                        b->n_mask_head > 0 ? b->n_mask_head : 1, b->n_stream);
     }
     item->op = ggml_flash_attn_ext(g->ctx, ggml_permute(g->ctx, item->q, 0, 2, 1, 3),
                                    hot_cache_view(g->ctx, l->k, s->dk, l, b),
@@ -289,6 +290,16 @@ static inline int64_t hot_global_cell(const struct hot_item *item, int64_t i) {
     return (b->stream0 + i / b->n_query) * item->layer->shape.n_cell + b->cell[i];
 }
 
+/* The same for all heads, also where each has a mask of its own. */
+static inline void hot_fill_mask(const struct hot_batch *b, struct ggml_tensor *mask) {
+    const int64_t n_column = b->n_query * b->n_kv;
+    for (int64_t i = 0; i < ggml_nelements(mask); i++) {
+        const int64_t stream = i / (n_column * mask->ne[2]);
+        ((ggml_fp16_t *)mask->data)[i] =
+            ggml_fp32_to_fp16(b->visible[stream * n_column + i % n_column] ? 0.0f : -INFINITY);
+    }
+}
+
 static inline void hot_fill_item(const struct hot_item *item) {
     const struct hot_batch *b = item->batch;
     const int64_t n = b->n_stream * b->n_query;
@@ -306,8 +317,8 @@ static inline void hot_fill_item(const struct hot_item *item) {
         hot_token_query(item->layer, b->token[i],
                         (float *)item->q->data + i * item->q->ne[0] * item->q->ne[1]);
     }
-    for (int64_t i = 0; item->mask != NULL && i < n * b->n_kv; i++) {
-        ((ggml_fp16_t *)item->mask->data)[i] = ggml_fp32_to_fp16(b->visible[i] ? 0.0f : -INFINITY);
+    if (item->mask != NULL) {
+        hot_fill_mask(b, item->mask);
     }
     memset(item->op->data, 0xff, ggml_nbytes(item->op));
 }
@@ -425,9 +436,6 @@ static inline bool hot_check_attention(struct hot_rig *rig, const struct hot_ite
         }
         if (rig->watch != NULL && good) {
             good = rig->watch(rig, &n, item->batch->token + stream * item->batch->n_query);
-        }
-        if (item->batch->last) {
-            hot_node_leave(&rig->model, &n);
         }
         hot_node_free(&n);
     }

@@ -24,7 +24,7 @@ struct hot_side {
     unsigned char *bytes; /* the cold rows as they were when their twins were stored */
     float *twin;          /* values of F16; kept when the twin is dropped */
     int64_t *stamp;       /* 0: no twin */
-    bool *pinned;
+    bool *pinned, *left;  /* left: the window, by the latest node that saw the row */
     bool is_v;
     struct hot_count count;
 };
@@ -71,6 +71,7 @@ static inline void hot_model_add(struct hot_model *m, const struct ggml_tensor *
     s->twin = hot_alloc(s->n_cell * s->n_value, sizeof(float));
     s->stamp = hot_alloc(s->n_cell, sizeof(int64_t));
     s->pinned = hot_alloc(s->n_cell, sizeof(bool));
+    s->left = hot_alloc(s->n_cell, sizeof(bool));
 }
 
 static inline void hot_model_free(struct hot_model *m) {
@@ -79,12 +80,28 @@ static inline void hot_model_free(struct hot_model *m) {
         free(m->side[i].twin);
         free(m->side[i].stamp);
         free(m->side[i].pinned);
+        free(m->side[i].left);
     }
     m->n_side = 0;
 }
 
 static inline const unsigned char *hot_cold_row(const struct hot_side *s, int64_t cell) {
     return (const unsigned char *)s->cache->data + (size_t)cell * s->row_bytes;
+}
+
+static inline void hot_drop(struct hot_side *s, int64_t cell) {
+    s->stamp[cell] = 0;
+    s->pinned[cell] = false;
+    s->left[cell] = false;
+}
+
+/* Rule 6, last part: before the next write, unless other sequences may want the rows. */
+static inline void hot_leave(const struct hot_model *m, struct hot_side *s) {
+    for (int64_t cell = 0; cell < s->n_cell && m->one_sequence; cell++) {
+        if (s->left[cell] && !s->pinned[cell]) {
+            hot_drop(s, cell);
+        }
+    }
 }
 
 /* Rule 1. Call it when the rows are in the cache: n rows of F32 went to these cells, in order. */
@@ -94,12 +111,13 @@ static inline void hot_model_write(struct hot_model *m, const struct ggml_tensor
     if (m->window == 0 || !ggml_is_quantized(cache->type)) {
         return;
     }
+    hot_leave(m, s);
     const int64_t before = m->clock;
     for (int64_t i = 0; i < n; i++) {
         const int64_t cell = cells[i];
         s->count.written += s->stamp[cell] <= before; /* a row written twice has one twin */
+        hot_drop(s, cell);
         s->stamp[cell] = ++m->clock;
-        s->pinned[cell] = false;
         memcpy(s->bytes + (size_t)cell * s->row_bytes, hot_cold_row(s, cell), s->row_bytes);
         for (int64_t j = 0; j < s->n_value; j++) {
             s->twin[cell * s->n_value + j] =
@@ -156,11 +174,6 @@ static inline double hot_bias(const struct ggml_tensor *op, int64_t stream, int6
 }
 
 /* ---- the rule ------------------------------------------------------------------------------- */
-
-static inline void hot_drop(struct hot_side *s, int64_t cell) {
-    s->stamp[cell] = 0;
-    s->pinned[cell] = false;
-}
 
 /* Rules 2 and 5: whether a twin that is looked at is valid; a stale one goes. */
 static inline bool hot_look(struct hot_side *s, int64_t cell) {
@@ -241,7 +254,7 @@ static inline bool hot_is_end(const struct hot_view *w, int64_t i) {
 }
 
 /* Rule 6, second sentence. */
-static inline void hot_leave_side(const struct hot_model *m, struct hot_view *w) {
+static inline void hot_mark_left(const struct hot_model *m, struct hot_view *w) {
     const int64_t n_kv = w->t->ne[1];
     bool *seen = hot_alloc(n_kv, sizeof(bool));
     bool *kept = hot_alloc(n_kv, sizeof(bool));
@@ -258,8 +271,8 @@ static inline void hot_leave_side(const struct hot_model *m, struct hot_view *w)
         }
     }
     for (int64_t r = 0; r < n_kv; r++) {
-        if (seen[r] && !kept[r] && !w->side->pinned[hot_cell(w, r)]) {
-            hot_drop(w->side, hot_cell(w, r));
+        if (seen[r]) {
+            w->side->left[hot_cell(w, r)] = !kept[r];
         }
     }
     free(seen);
@@ -327,26 +340,24 @@ static inline struct hot_node hot_node_begin(struct hot_model *m, const struct g
     n.k = hot_view_new(m, op, op->src[1], stream);
     n.v = hot_view_new(m, op, op->src[2], stream);
     const bool same = n.k.side == n.v.side; /* one cache, one rule: V is a part of K */
+    const bool by_head = op->src[3] != NULL && op->src[3]->ne[2] > 1; /* all cold */
     for (int side = 0; side < (same ? 1 : 2); side++) {
         struct hot_view *w = side == 0 ? &n.k : &n.v;
+        if (by_head) {
+            hot_tally(w);
+            continue;
+        }
         hot_pin(m, w);
         for (int64_t i = 0; i < w->n_query; i++) {
             hot_choose(m, w, i);
         }
+        hot_mark_left(m, w);
         hot_tally(w);
     }
     if (same) {
         memcpy(n.v.tier, n.k.tier, (size_t)(n.k.n_query * n.k.t->ne[1]));
     }
     return n;
-}
-
-/* Rule 6. With several layers on one cache: after the last of them. */
-static inline void hot_node_leave(struct hot_model *m, struct hot_node *n) {
-    if (m->one_sequence) {
-        hot_leave_side(m, &n->k);
-        hot_leave_side(m, &n->v);
-    }
 }
 
 static inline void hot_node_free(struct hot_node *n) {

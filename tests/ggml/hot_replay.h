@@ -69,7 +69,7 @@ static inline bool replay_sees(const struct replay *r, int64_t query, int64_t to
 static inline bool replay_ubatch(const struct replay *r, struct hot_rig *rig, struct hot_layer *l,
                                  int64_t first, int64_t n) {
     const int64_t n_used = r->n_ring != 0 ? hot_min(r->n_ring, first + n) : first + n;
-    struct hot_batch b = {.n_stream = 1, .n_query = n, .last = true};
+    struct hot_batch b = {.n_stream = 1, .n_query = n};
     b.n_kv = r->no_mask ? n_used : hot_min(l->shape.n_cell, n_used + HOT_NAN_CELLS);
     uint64_t *token = hot_alloc(n, sizeof(uint64_t));
     int64_t *cell = hot_alloc(n, sizeof(int64_t));

@@ -199,7 +199,7 @@ static void ask_about_reader(struct setting *s, struct hot_layer *reader) {
 
 /* As in Gemma 3n: a later layer reads the rows of an earlier one when other layers have written and
  * read theirs. Long ubatches too: rows that only the first queries want are there for it as well,
- * so rule 6 is applied after the last node that reads the rows of one write. */
+ * since what has left the window goes with the next write only. */
 static void layers_that_share_a_cache(void **state) {
     (void)state;
     static const int64_t lengths[] = {1, 7, 150, 1, 70, 33, 300, 2, 1};
@@ -216,6 +216,36 @@ static void layers_that_share_a_cache(void **state) {
         }
         close_setting(&s);
     }
+}
+
+/* ---- masks ---------------------------------------------------------------------------------- */
+
+/* A mask for each head has no single answer to what a query sees: such a node reads all rows cold,
+ * and what is known of the twins stays for nodes with one mask. */
+static void masks_by_head_read_cold(void **state) {
+    (void)state;
+    struct hot_rig rig;
+    struct hot_shape shape = hot_mixed(4);
+    struct hot_token tokens[20];
+    shape.n_cell = 100;
+    struct hot_cells cells = hot_cells_new(shape.n_cell);
+    struct hot_layer l = hot_layer_new(shape, 0);
+    hot_rig_open(&rig, 10, 2, 0, 2);
+    hot_rig_add(&rig, &l, 1);
+    for (int64_t n = 0; n < 5; n++) {
+        for (int64_t i = 0; i < 20; i++) {
+            tokens[i] = (struct hot_token){0, 20 * n + i, (uint64_t)(20 * n + i)};
+        }
+        struct hot_ubatch u = hot_ubatch_new(&cells, 0, 1, tokens, 20, 0, 0);
+        u.batch.n_mask_head = n % 2 == 0 ? 1 : shape.n_head;
+        if (!hot_step(&rig, &l, &u.batch)) {
+            fail_msg("ubatch %d: %s", (int)n, rig.why);
+        }
+        hot_ubatch_free(&u);
+    }
+    hot_rig_close(&rig);
+    hot_layer_free(&l);
+    hot_cells_free(&cells);
 }
 
 /* ---- one node with the same row twice ------------------------------------------------------- */
@@ -255,7 +285,6 @@ static void pitfall_01_last_writer_has_the_twin(void **state) {
         .n_stream = 1, .n_query = WRITES, .n_kv = SLOTS, .token = w.token, .cell = w.cell};
     w.read = w.write;
     w.read.n_query = 1;
-    w.read.last = true;
     for (int64_t i = 0; i < WRITES; i++) { /* each slot once, the rest anywhere, in no order */
         w.token[i] = (uint64_t)i;
         w.cell[i] = i % 4 == 1 ? i / 4 : random_u32(&random) % SLOTS;
@@ -279,6 +308,7 @@ int main(void) {
         cmocka_unit_test(pitfall_09_streams),
         cmocka_unit_test(many_streams_have_a_ring_each),
         cmocka_unit_test(layers_that_share_a_cache),
+        cmocka_unit_test(masks_by_head_read_cold),
         cmocka_unit_test(pitfall_01_last_writer_has_the_twin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
