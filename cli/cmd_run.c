@@ -18,7 +18,6 @@ int cmd_run(int argc, char **argv) {
     /* It loads the plug-in by itself, into some of its processes only; under `varve exec` the
      * preloaded library would load it into all of them. */
     unsetenv("VARVE_PLUGIN");
-    unsetenv("GGML_BACKEND_PATH");
     execv(path, argv); /* with argv[0] "varve run", the name in its messages */
     cli_say("%s: %s", path, strerror(errno));
     return EXIT_NOT_EXECUTABLE;
