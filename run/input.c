@@ -31,9 +31,9 @@ static char *read_all(FILE *file, size_t *n) {
 
 static bool read_file(const char *path, struct run_text *prompt, char **owned) {
     const bool is_stdin = strcmp(path, "-") == 0;
+    errno = 0;
     FILE *file = is_stdin ? stdin : fopen(path, "rb");
     size_t n = 0;
-    errno = 0;
     *owned = file != NULL ? read_all(file, &n) : NULL;
     const bool ok = *owned != NULL && !ferror(file);
     if (!ok) {

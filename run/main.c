@@ -4,6 +4,7 @@
 #include "input.h"
 #include "options.h"
 #include "report.h"
+#include "stop.h"
 #include "summary.h"
 
 #include "varve/varve.h"
@@ -20,7 +21,9 @@
 
 static bool add_run(json_t *runs, const struct run_job *job) {
     json_t *report = child_run(job);
-    return report != NULL && json_array_append_new(runs, report) == 0;
+    const char *stopped = json_string_value(json_object_get(report, "stopped"));
+    const bool failed = stopped != NULL && strcmp(stopped, STOP_OUTPUT) == 0;
+    return report != NULL && json_array_append_new(runs, report) == 0 && !failed;
 }
 
 static void announce(const struct run_job *job, int number, int n_run) {

@@ -33,7 +33,7 @@ static void draw(const struct progress *p, double done) {
     if (done > 0) {
         fprintf(stderr, ", %.1f tokens/s", done / spent);
     }
-    if (p->n_done > 0) {
+    if (p->n_done > 0 && done < p->n_total) {
         const double left = seconds_left(p, done);
         fprintf(stderr, left < 100 ? ", %.0f s left" : ", %.1f min left",
                 left < 100 ? left : left / 60);

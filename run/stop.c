@@ -36,9 +36,9 @@ void stop_because(const char *why) {
 
 bool stop_requested(void) {
     if (asked) {
-        stop_because("interrupted");
+        stop_because(STOP_SIGNAL);
     } else if (deadline > 0 && stop_clock() > deadline) {
-        stop_because("time limit");
+        stop_because(STOP_LIMIT);
     }
     return reason != NULL;
 }

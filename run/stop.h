@@ -14,7 +14,12 @@ double stop_clock(void);
  * how often. */
 void stop_begin(int64_t limit);
 
-void stop_because(const char *reason); /* static; the first one counts */
+/* Reasons; the last one is an error. */
+#define STOP_SIGNAL "interrupted"
+#define STOP_LIMIT "time limit"
+#define STOP_OUTPUT "stdout cannot be written"
+
+void stop_because(const char *reason); /* the first one counts */
 
 /* Cheap enough to be asked after every node of a graph. */
 bool stop_requested(void);

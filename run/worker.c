@@ -36,7 +36,7 @@ static void emit(struct worker *w, llama_token token) {
     fwrite(piece, 1, (size_t)n, stdout);
     if (fflush(stdout) != 0) {
         cli_say("cannot write the text to stdout: %s", strerror(errno));
-        stop_because("stdout cannot be written");
+        stop_because(STOP_OUTPUT);
     }
 }
 
