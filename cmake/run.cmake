@@ -11,10 +11,14 @@ elseif(NOT JANSSON_INCLUDE OR NOT JANSSON_LIBRARY)
   return()
 endif()
 
+set(run_model ${CMAKE_BINARY_DIR}/llama/model.gguf)
+if(VARVE_LLAMA)
+  set(run_model ${VARVE_LLAMA}/model.gguf)
+endif()
 add_executable(varve-run ${run_sources} cli/args.c cli/launch.c)
 target_include_directories(varve-run PRIVATE cli)
 target_include_directories(varve-run SYSTEM PRIVATE ${ggml_source}/include ${JANSSON_INCLUDE})
-target_compile_definitions(varve-run PRIVATE VARVE_RUN_MODEL="${VARVE_LLAMA}/model.gguf")
+target_compile_definitions(varve-run PRIVATE VARVE_RUN_MODEL="${run_model}")
 target_link_libraries(varve-run PRIVATE varve_ggml_headers varve_static ${ggml_lib}/libllama.so
   ${ggml_lib}/libggml.so ${ggml_lib}/libggml-base.so ${JANSSON_LIBRARY} m)
 # An installed copy looks beside itself first: a distribution has llama.cpp's libraries there.

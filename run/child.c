@@ -58,7 +58,7 @@ static pid_t start(const struct run_job *job, const int ends[2]) {
     const pid_t pid = caught == 0 ? fork() : -1;
     if (pid == 0) {
         close(ends[0]);
-        stop_begin(job->options->limit);
+        stop_on_signal();
         sigprocmask(SIG_SETMASK, &before, NULL);
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* when the parent is killed */
         exit(getppid() == parent ? worker_run(job, ends[1]) : EXIT_FAILURE);

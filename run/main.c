@@ -48,6 +48,10 @@ static bool run_comparison(const struct run_job *job, json_t *runs) {
     const int file = input_temporary_file();
     bool ok = file >= 0;
     for (int i = 0; i < n_run && ok && child_signal() == 0; i++) {
+        if (stop_requested()) {
+            cli_say("no time is left for run %d of %d; give a larger --limit", i + 1, n_run);
+            break;
+        }
         announce(&jobs[i], i + 1, n_run);
         jobs[i].reference_file = file;
         jobs[i].reference = i == 0                  ? REFERENCE_WRITE
@@ -125,6 +129,9 @@ static bool run(const struct run_options *options, struct run_text prompt) {
         return false;
     }
     child_catch_signals();
+    if (options->limit > 0) {
+        stop_after(options->limit);
+    }
     bool ok = run_all(options, prompt, runs);
     summary_show(runs);
     if (json >= 0 && json_array_size(runs) > 0) {

@@ -63,8 +63,7 @@ static const struct argp_option option_list[] = {
     {"chat", KEY_CHAT, NULL, 0, "Put the prompt into the chat template of the model", 0},
     {"compare", KEY_COMPARE, NULL, 0, "Run the prompt on stock llama.cpp too, and compare", 0},
     {"limit", KEY_LIMIT, "SECONDS", 0,
-     "Stop a run after so many seconds and show what was measured until then; with --compare each "
-     "run has them (default: no limit)",
+     "Stop after so many seconds in all and show what was measured until then (default: no limit)",
      0},
     {"json", KEY_JSON, "FILE", 0, "Write the figures to a file, as JSON", 0},
     {0},

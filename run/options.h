@@ -19,7 +19,7 @@ struct run_options {
     int64_t n_ctx; /* 0: as many tokens as are needed */
     int64_t n_threads;
     int64_t seed;
-    int64_t limit; /* seconds for each run, 0: none */
+    int64_t limit; /* seconds for everything, 0: none */
     double temp;   /* 0: greedy */
     bool chat;
     bool compare;

@@ -76,6 +76,10 @@ static enum session_status load_model(struct session *s, const char *path) {
                 path, log_take_error());
         return SESSION_FAILED;
     }
+    if (llama_model_has_encoder(s->model) || !llama_model_has_decoder(s->model)) {
+        cli_say("%s does not continue text (it has an encoder); give another model with -m", path);
+        return SESSION_FAILED;
+    }
     s->vocab = llama_model_get_vocab(s->model);
     s->n_vocab = llama_vocab_n_tokens(s->vocab);
     return SESSION_OK;
@@ -129,7 +133,7 @@ static bool on_node(void *data) {
 
 static bool create_context(struct session *s, const struct run_job *job, int64_t n_token) {
     /* The text of the f16 run is read behind the same prompt, in a second sequence. */
-    const bool forks = job->reference != REFERENCE_NONE;
+    const bool forks = job->options->compare; /* the same cells in all runs */
     struct llama_context_params params = llama_context_default_params();
     params.n_ctx = (uint32_t)((n_token + (forks ? s->n_predict : 0) + 255) / 256 * 256);
     params.n_batch = params.n_ubatch = n_batch;
@@ -215,6 +219,7 @@ enum session_status session_evaluate(struct session *s, const llama_token *token
     if (stop_requested()) {
         return SESSION_STOPPED;
     }
+    progress_end(&s->progress); /* the line that it may have left on the terminal */
     cli_say("llama.cpp could not evaluate the tokens (status %d): %s; if it is memory, lower -c",
             status, log_take_error());
     return SESSION_FAILED;

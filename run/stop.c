@@ -6,7 +6,7 @@
 
 static volatile sig_atomic_t asked;
 static const char *reason;
-static double deadline; /* 0: none */
+static double deadline; /* 0: none; children inherit it */
 
 double stop_clock(void) {
     struct timespec now;
@@ -19,13 +19,14 @@ static void on_signal(int number) {
     asked = 1;
 }
 
-void stop_begin(int64_t limit) {
+void stop_after(int64_t seconds) { deadline = stop_clock() + (double)seconds; }
+
+void stop_on_signal(void) {
     const struct sigaction ask = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGTERM, &ask, NULL);
     sigaction(SIGINT, &ignore, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
-    deadline = limit > 0 ? stop_clock() + (double)limit : 0;
 }
 
 void stop_because(const char *why) {

@@ -1,4 +1,4 @@
-/* Whether a child should come to an end: asked for by the parent (Ctrl-C), because its time is up,
+/* Whether a run should come to an end: asked for by the parent (Ctrl-C), because its time is up,
  * or because nobody takes its text any more. */
 #ifndef VARVE_RUN_STOP_H
 #define VARVE_RUN_STOP_H
@@ -9,10 +9,12 @@
 /* Monotonic time, in seconds. */
 double stop_clock(void);
 
-/* From now on SIGTERM asks for a stop, SIGINT and SIGPIPE do nothing, and the time is limited to
- * so many seconds (0: not). A terminal sends SIGINT to parent and child; the parent alone counts
- * how often. */
-void stop_begin(int64_t limit);
+/* Limits the time from now on, also that of children to come. */
+void stop_after(int64_t seconds);
+
+/* In a child: from now on SIGTERM asks for a stop, SIGINT and SIGPIPE do nothing. A terminal sends
+ * SIGINT to parent and child; the parent alone counts how often. */
+void stop_on_signal(void);
 
 /* Reasons; the last one is an error. */
 #define STOP_SIGNAL "interrupted"

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 /* A line of the table, one column for each run. */
 struct line {
@@ -100,6 +101,16 @@ static void show_rows(const json_t *report) {
     fputc('\n', stderr);
 }
 
+static void show_unserved(const json_t *report) {
+    const json_int_t n_node = json_integer_value(json_object_get(report, "attention_nodes"));
+    if (strcmp(string(report, "name"), "varve") == 0 && n_node == 0 &&
+        number(report, "generated", "tokens") > 0) {
+        fputs("attention was left to stock llama.cpp: VARVE_DISABLE is set, or VARVE_TRACE=1 says "
+              "why\n",
+              stderr);
+    }
+}
+
 static void show_stop(const json_t *report) {
     const char *reason = string(report, "stopped");
     if (reason != NULL) {
@@ -123,5 +134,8 @@ void summary_show(const json_t *runs) {
         show_line(&lines[n], runs);
     }
     json_array_foreach(runs, i, report) { show_rows(report); }
-    json_array_foreach(runs, i, report) { show_stop(report); }
+    json_array_foreach(runs, i, report) {
+        show_unserved(report);
+        show_stop(report);
+    }
 }
