@@ -20,7 +20,10 @@ SUMMARY = "cache type of K/V"
 
 
 def varve_run(*words):
-    return [common.LAUNCHER, "run", "-m", common.MODEL, "-t", "2", *words]
+    """One thread where no other number is given: on a busy machine more of them wait for each
+    other."""
+    threads = () if "-t" in words else ("-t", "1")
+    return [common.LAUNCHER, "run", "-m", common.MODEL, *threads, *words]
 
 
 def figures(folder, *words, env=None):
@@ -98,6 +101,16 @@ def input_places():
                           env=common.environment()) as process:
         out, err = process.communicate(PROMPT.encode())
     check(process.returncode == 0 and b"Paris" in out, "-f -: the prompt comes from stdin", err)
+    with common.folder() as folder:
+        odd = os.path.join(os.fsencode(folder), b"odd\xff")
+        with open(odd, "wb") as file:
+            file.write(PROMPT.encode() + b" \xff")
+        _, data = figures(folder, "-f", os.fsdecode(odd), "-n", 2)
+    check(data is not None and data["settings"]["file"].endswith("odd\N{REPLACEMENT CHARACTER}"),
+          "bytes that are no UTF-8, in a name and in the prompt", data)
+    result = run(varve_run("-p", PROMPT, "-n", 2), {"VARVE_DISABLE": 1})
+    check(result.code == 0 and "VARVE_DISABLE" in result.err.splitlines()[-1],
+          "VARVE_DISABLE=1: the last line says that varve did nothing", result)
     result = run(varve_run("-p", PROMPT, "-n", 2, "--ctk", "f16", "--ctv", "f16"))
     check(result.code == 0 and result.err.count("--tiers has nothing to do") == 1,
           "an f16 cache: one line says that tiers do nothing", result)
@@ -198,7 +211,7 @@ def left_over():
 def time_limit():
     with common.folder() as folder:
         result, data = figures(folder, "-f", common.text_file(), "-n", 8, "--limit", 2)
-    check(result.code == 0 and "stopped (time limit)" in result.err and
+    check(result.code == 0 and "stopped (time limit)" in result.err and data and
           data["runs"][0]["stopped"] == "time limit" and
           data["runs"][0]["prompt"]["read"] < data["runs"][0]["prompt"]["tokens"],
           f"--limit 2: stopped after {result.seconds:.1f} s, with figures", result)
@@ -281,7 +294,7 @@ def not_built():
 
 def comparison():
     with common.folder() as folder:
-        result, data = figures(folder, "-p", common.excerpt(1500), "-n", 12, "--compare",
+        result, data = figures(folder, "-p", common.excerpt(1500), "-n", 12, "--compare", "-t", 2,
                                env={"TMPDIR": folder})
         left = os.listdir(folder)
     if not check(result.code == 0 and data is not None and len(data["runs"]) == 3,
