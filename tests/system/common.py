@@ -205,12 +205,32 @@ def compile_c(source, folder, *flags):
     return target
 
 
-def build_probe(folder):
-    """tests/system/probe.c against the linked kind of llama.cpp."""
+def build_with_llama(name, folder):
+    """A C program of tests/system against the linked kind of llama.cpp."""
     source, lib = LLAMA / "src", LLAMA / "lib"
-    return compile_c(pathlib.Path(__file__).with_name("probe.c"), folder,
+    return compile_c(pathlib.Path(__file__).with_name(name), folder,
                      f"-I{source}/include", f"-I{source}/ggml/include", f"-I{ROOT}/include",
                      f"-L{lib}", f"-Wl,-rpath,{lib}", "-lllama", "-lggml", "-lggml-base", "-lm")
+
+
+def build_probe(folder):
+    return build_with_llama("probe.c", folder)
+
+
+def answers(result):
+    """Lines "name value..." of a probe's output."""
+    return dict(line.split(" ", 1) for line in result.out.splitlines() if " " in line)
+
+
+def numbers(result):
+    """The same as numbers, where they are; hashes and such stay text."""
+    found = {}
+    for name, value in answers(result).items():
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def probe(binary, env=None, timeout=900, model=MODEL, **options):
@@ -219,7 +239,7 @@ def probe(binary, env=None, timeout=900, model=MODEL, **options):
     result = run([binary, model, text_file(), *words], env=env, timeout=timeout)
     if result.code != 0:
         raise RuntimeError(str(result))
-    result.answers = dict(line.split(" ", 1) for line in result.out.splitlines() if " " in line)
+    result.answers = answers(result)
     return result
 
 
