@@ -9,7 +9,7 @@
  *   ubatch            tokens evaluated at once (default 512)
  *   sequences         default 1
  *   unified           1: one cache for all sequences (default 1)
- *   threads           default 2
+ *   threads           default 1
  *   tiers, sinks, hot_max   as VARVE_TIERS, VARVE_SINKS, VARVE_HOT_MAX (through the plug-in's own
  *                     function; gives "set_tiers 1" or 0; without the plug-in nothing happens)
  * Contexts are numbered 0 to 3, sequences from 0, positions as llama.cpp counts them:
@@ -557,7 +557,7 @@ int main(int argc, char **argv) {
                                .ubatch = 512,
                                .sequences = 1,
                                .unified = 1,
-                               .threads = 2};
+                               .threads = 1};
     if (argc < 3) {
         fail("usage: tiers_probe MODEL TEXT name=value...");
     }
