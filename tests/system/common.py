@@ -160,6 +160,25 @@ def counters(text):
     return found
 
 
+def account(text):
+    """The last account of all contexts in a report of VARVE_TRACE=1, with names as in
+    include/varve/ggml.h; empty if there is none."""
+    found = {}
+    sides = (r"varve: all contexts: rows of (K|V): (\d+) hot, (\d+) sink, (\d+) cold "
+             r"\((\d+) missed\); twins: (\d+) written, (\d+) stale, (\d+) evicted")
+    names = ("rows_hot", "rows_sink", "rows_cold", "rows_missed", "twins_written", "twins_stale",
+             "twins_evicted")
+    for match in re.finditer(sides, text):
+        for name, value in zip(names, match.groups()[1:]):
+            found[f"{match.group(1).lower()}.{name}"] = int(value)
+    match = re.search(r"varve: all contexts: bytes: (\d+) cold, (\d+) hot, (\d+) staging, (\d+) hot "
+                      r"and staging at most; limit (\d+)", text)
+    if match:
+        names = ("bytes_cold", "bytes_hot", "bytes_staging", "bytes_hot_peak", "bytes_limit")
+        found.update(zip(names, map(int, match.groups())))
+    return found
+
+
 def check_served(result, what, nodes=None):
     """Every attention node was computed by varve: none declined, whole graphs, the exact number
     where it is known."""

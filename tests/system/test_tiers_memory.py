@@ -160,17 +160,32 @@ def limited_together(bench):
 
 
 def limited_default_model(bench):
-    """The default model under a limit that leaves it some of its twins."""
-    words = ("say=0,0,400", "say=0,400,24,1")
-    for limit in (500000, 4000000):
-        a = bench.run("ctx=512", "threads=2", *F16, "tiers=none", "open=0", "record=a", *words, *Q4,
-                      "open=1", "record=b", *words, "tiers=f16:256", "sinks=4", f"hot_max={limit}",
-                      "open=2", "record=c", *words, "account=x", "compare=a,b", "compare=a,c",
-                      model=common.MODEL, text=common.text_file())
-        check(a["x.bytes_hot_peak"] <= limit and a["a_c.kld"] <= 1.25 * a["a_b.kld"],
-              f"default model, {limit} bytes: peak {a['x.bytes_hot_peak']:.0f}, "
-              f"{a['x.k.twins_evicted']:.0f} twins of K evicted, mean KLD {a['a_c.kld']:.3f}, "
-              f"without tiers {a['a_b.kld']:.3f}", a)
+    """The default model under a limit that leaves it some of its twins, and one that leaves few."""
+    words = ("say=0,0,300", "say=0,400,16,1")
+    tiers = ("tiers=f16:256", "sinks=4")
+    a = bench.run("ctx=512", "threads=2", *F16, "tiers=none", "open=0", "record=a", *words, *Q4,
+                  "open=1", "record=b", *words, "close=1", *tiers, "hot_max=500000", "open=2",
+                  "record=c", *words, "account=x", "close=2", "hot_max=4000000", "open=3",
+                  "record=d", *words, "account=y", "compare=a,b", "compare=a,c", "compare=a,d",
+                  model=common.MODEL, text=common.text_file())
+    for name, pair, limit in (("x", "a_c", 500000), ("y", "a_d", 4000000)):
+        seen, peak = a[f"{pair}.kld"], a[f"{name}.bytes_hot_peak"]
+        check(peak <= limit and a[f"{name}.k.twins_evicted"] > 0 and seen <= 1.25 * a["a_b.kld"],
+              f"default model, {limit} bytes: peak {peak:.0f}, mean KLD {seen:.3f}, without tiers "
+              f"{a['a_b.kld']:.3f}", a)
+
+
+def counted_as_read(bench):
+    """When there is no room for the mask of a view, a node is read cold: it is not counted as hot,
+    and one line says so."""
+    words = (*TIERS, "hot_max=700000", "open=0", "say=0,0,1000", "account=x")
+    result = common.run([bench.probe, bench.model(N_LAYER), "-", *words],
+                        common.plugged({"VARVE_TRACE": 1, **PASSIVE}))
+    a = common.numbers(result)
+    n_said = result.err.count("all rows are read cold")
+    check(n_said == 0 or a["x.k.rows_hot"] == 0, "no room for a mask: rows are counted as they are "
+          f"read: {a['x.k.rows_hot']:.0f} hot", result)
+    check(n_said <= 1, f"no room for a mask: said {n_said} times", result)
 
 
 # ---- many tokens ----------------------------------------------------------------------------
@@ -211,4 +226,4 @@ def with_bench(part):
 common.need(common.PLUGIN, common.MODEL, common.LLAMA / "src")
 common.main(*map(with_bench, (as_planned, large_window, several_sequences, used_after_another,
                               resident, limited, limited_together, limited_default_model,
-                              many_tokens)))
+                              counted_as_read, many_tokens)))

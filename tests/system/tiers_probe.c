@@ -2,8 +2,8 @@
  *
  * usage: tiers_probe MODEL TEXT name=value...
  *
- * TEXT "-" stands for pseudo-random tokens. Words are worked off from left to right. Options hold for
- * contexts that are opened later:
+ * TEXT "-" stands for pseudo-random tokens. Words are worked off from left to right. Options hold
+ * for contexts that are opened later:
  *   type_k, type_v    cache types (default q4_0)
  *   ctx               cells of the cache, of all sequences (default 2048)
  *   ubatch            tokens evaluated at once (default 512)
@@ -16,17 +16,14 @@
  *   open=I, close=I, use=I       open=I also uses it
  *   say=S,FROM,N[,STEP]   evaluates N tokens of the text behind what sequence S holds, STEP at once
  *   together=FROM,N       N tokens to every sequence, one of each in a batch
- *   stream=N              N tokens one by one in sequence 0; when the cache is full, the half behind
- *                         the first 4 rows is removed and the rest shifted, as llama-server does
- *   rm=S,P0,P1  add=S,P0,P1,D  cp=A,B  keep=S  clear=DATA      llama_memory_*
- *   get=S,X     set=S,X   sequence state into and out of store X: "state_X hash bytes", "set_X n"
- *   cut=X,N               keeps N bytes of store X
- *   record=X              logits of each evaluation (its last token) go to record X from now on,
- *                         until open or use
- *   compare=X,Y           of two records: "X_Y.kld", "X_Y.max", "X_Y.same" (bit for bit), "X_Y.n"
- *   account=NAME          the account of the context in use: "NAME.k.rows_hot" and so on
- *   total=NAME            the account of all contexts
- *   counters=NAME         "NAME.served", "NAME.declined", "NAME.failed", "NAME.nodes"
+ *   stream=N              N tokens one by one in sequence 0; when the cache is full, half of what
+ * is behind the first 4 rows is removed and the rest shifted rm=S,P0,P1  add=S,P0,P1,D  cp=A,B
+ * keep=S  clear=DATA      llama_memory_* get=S,X     set=S,X   sequence state into and out of store
+ * X: "state_X hash bytes", "set_X n" cut=X,N               keeps N bytes of store X record=X logits
+ * of each evaluation (its last token) go to record X from now on, until open or use compare=X,Y of
+ * two records: "X_Y.kld", "X_Y.max", "X_Y.same" (bit for bit), "X_Y.n" account=NAME          the
+ * account of the context in use: "NAME.k.rows_hot" and so on total=NAME            the account of
+ * all contexts counters=NAME         "NAME.served", "NAME.declined", "NAME.failed", "NAME.nodes"
  *   rss=NAME              "NAME.rss" and "NAME.peak" of the process in KiB
  *
  * X and Y are single letters. Logits that are not finite end the program. */
@@ -104,9 +101,7 @@ static struct llama_context *in_use(const struct host *host) {
     return context;
 }
 
-static llama_memory_t memory(const struct host *host) {
-    return llama_get_memory(in_use(host));
-}
+static llama_memory_t memory(const struct host *host) { return llama_get_memory(in_use(host)); }
 
 static void close_context(struct host *host, int i) {
     llama_free(host->context[i]);
@@ -528,8 +523,8 @@ static void read_text(struct host *host, const char *path) {
     }
     const size_t n = fread(bytes, 1, N_TEXT, file);
     fclose(file);
-    host->n_text = llama_tokenize(llama_model_get_vocab(host->model), bytes, (int32_t)n,
-                                  host->text, N_TEXT, true, false);
+    host->n_text = llama_tokenize(llama_model_get_vocab(host->model), bytes, (int32_t)n, host->text,
+                                  N_TEXT, true, false);
     free(bytes);
     if (host->n_text < 1) {
         fail("%s has no tokens", path);

@@ -2,8 +2,8 @@
  *
  * usage: tiny_model OUTPUT [LAYERS]
  *
- * It has no vocabulary, only 256 numbers for tokens, and says nothing that means anything. A head has
- * 64 values, as llama.cpp rotates quantized rows of that size only. Weights are F32 for the reason
+ * It has no vocabulary, only 256 numbers for tokens, and says nothing that means anything. A head
+ * has 64 values, a size for which llama.cpp rotates quantized rows. Weights are F32 for the reason
  * given in widen.c; the seed is fixed. Scores are spread enough for a wrong row of K to be noticed:
  * their standard deviation is about 2. */
 #include "ggml.h"
