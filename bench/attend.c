@@ -4,67 +4,13 @@
  *
  * For each of f16, q8_0 and q4_0: one segment; the same rows as segments of 16 (pages); and a plain
  * read of the same bytes by the same threads. The method is that of docs/BENCH.md. */
-#include <math.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include "measure.h"
 
-#include "varve/varve.h"
+#include <math.h>
+#include <stdio.h>
 
 #define ROUNDS 15
 #define PAGE_ROWS 16
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values) {
-    qsort(values, ROUNDS, sizeof *values, by_value);
-    return values[ROUNDS / 2];
-}
-
-/* Rows of random bytes that decode to small finite values: scales are overwritten by the encoder.
- */
-static char *make_rows(enum varve_format format, int32_t head_dim, int64_t n, size_t bytes) {
-    char *const rows = aligned_alloc(64, ((size_t)n * bytes + 63) / 64 * 64);
-    float *const x = malloc((size_t)head_dim * sizeof(float));
-    uint32_t seed = 1;
-    for (int64_t r = 0; r < n; r++) {
-        if (r < 64) {
-            for (int32_t d = 0; d < head_dim; d++) {
-                seed = seed * 1664525u + 1013904223u;
-                x[d] = (float)(seed >> 8) / 8388608.0f - 1.0f;
-            }
-            (void)varve_format_encode(format, x, head_dim, rows + (size_t)r * bytes);
-        } else {
-            memcpy(rows + (size_t)r * bytes, rows + (size_t)(r % 64) * bytes, bytes);
-        }
-    }
-    free(x);
-    return rows;
-}
-
-static volatile uint64_t sink;
-
-/* Sums the bytes as 8-byte words: the fastest plain read the compiler makes. */
-static void plain_read(const char *data, size_t bytes, int n_thread) {
-    (void)n_thread; /* unused without OpenMP */
-    uint64_t sum = 0;
-    const uint64_t *words = (const uint64_t *)(const void *)data;
-    const int64_t n = (int64_t)(bytes / 8);
-#pragma omp parallel for num_threads(n_thread) reduction(+ : sum) schedule(static)
-    for (int64_t i = 0; i < n; i++) sum += words[i];
-    sink += sum;
-}
 
 struct job {
     struct varve_plan *plan;
@@ -138,8 +84,8 @@ static void bench(const struct varve_context *context, enum varve_format format,
         plain_read(v, (size_t)(n_row * row), n_thread);
         t_read[i] = seconds() - start;
     }
-    const double ms = 1e3 * median(t_one), pages_ms = 1e3 * median(t_many);
-    const double read_ms = 1e3 * median(t_read);
+    const double ms = 1e3 * median(t_one, ROUNDS), pages_ms = 1e3 * median(t_many, ROUNDS);
+    const double read_ms = 1e3 * median(t_read, ROUNDS);
     printf("%-5s %8.3f ms  %7.1f GFLOPS  pages of %d: %8.3f ms (x %.3f)  plain read %7.3f ms "
            "(share %.2f)\n",
            varve_format_name(format), ms, 2e-6 * varve_plan_work(one.plan) / ms, PAGE_ROWS,

@@ -36,10 +36,11 @@ def main():
         if not symbol.startswith("varve_") and symbol not in LINKER:
             print(f"{library}:1: exports {symbol}")
             n_problem += 1
-    header = (linting.ROOT / "include" / "varve" / "varve.h").read_text(encoding="utf-8")
+    declared = "".join((linting.ROOT / "include" / "varve" / name).read_text(encoding="utf-8")
+                       for name in ("varve.h", "hot.h"))
     for symbol in exported:
-        if symbol.startswith("varve_") and symbol + "(" not in header:
-            print(f"{library}:1: exports {symbol}, which varve.h does not declare")
+        if symbol.startswith("varve_") and symbol + "(" not in declared:
+            print(f"{library}:1: exports {symbol}, which no public header declares")
             n_problem += 1
     for symbol in symbols(library, "--undefined-only"):
         if symbol in FORBIDDEN:

@@ -65,8 +65,9 @@ typedef void (*varve_ggml_counters_fn)(struct varve_ggml_counters *counters, siz
  *  @see    docs/DESIGN.md 7 */
 typedef const char *(*varve_ggml_declined_fn)(int i, uint64_t *n_question);
 
-/* What the hot tier did for one side (K or V). Rows are counted once for each query and node that
- * attended to them, so their sum is the work of attention, not the size of the cache. */
+/* What the hot tier did for one side (K or V; where V is a view of K, as in MLA, for K only). Rows
+ * are counted once for each query and node that attended to them, so their sum is the work of
+ * attention, not the size of the cache. */
 struct varve_ggml_side {
     uint64_t rows_hot;    /* read in F16 because they were recent */
     uint64_t rows_sink;   /* read in F16 because they are pinned and no longer recent */

@@ -176,6 +176,17 @@ static uint32_t ways_of(const uint64_t *any, int64_t row) {
     return ways;
 }
 
+/* How many rows from `first` on are read in the same ways. */
+static int64_t n_alike(const uint64_t *any, int64_t first, int64_t n) {
+    int64_t n_same = n - first;
+    for (int32_t how = 0; how < N_READ; how++) {
+        const uint64_t rows = any[how] >> first;
+        const uint64_t others = rows & 1 ? ~rows : rows;
+        if (others != 0 && __builtin_ctzll(others) < n_same) n_same = __builtin_ctzll(others);
+    }
+    return n_same;
+}
+
 static void add_piece(const struct varve_look *look, const struct piece *piece, struct list *list) {
     if (piece->k_run < 0 && piece->v_run < 0) {
         const struct varve_segment segment = segment_of(look, piece, 0, piece->n, READ_COLD);
@@ -188,8 +199,7 @@ static void add_piece(const struct varve_look *look, const struct piece *piece, 
     }
     for (int64_t first = 0, n; first < piece->n; first += n) {
         const uint32_t ways = ways_of(any, first);
-        n = 1;
-        while (first + n < piece->n && ways_of(any, first + n) == ways) n++;
+        n = n_alike(any, first, piece->n);
         if ((ways & (ways - 1)) != 0) {
             add_apart(look, piece, first, n, ways, list);
         } else {

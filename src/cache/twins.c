@@ -388,6 +388,7 @@ void varve_twins_write_row(struct varve_twins *twins, int64_t i, const float *va
     const struct varve_place *const place = &twins->place[i];
     struct varve_slab *const slab = place->slab;
     char *const row = slab->data + (size_t)place->slot * twins->row_bytes;
-    varve_format_traits(VARVE_FORMAT_F16)->encode(values, twins->p.n_value, row);
+    const struct varve_narrow_args args = {twins->p.n_value, values, (uint16_t *)(void *)row};
+    twins->hot->context->kernels.narrow.run(&args);
     slab->print[place->slot] = fingerprint(twins, place->cell);
 }

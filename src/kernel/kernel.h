@@ -157,6 +157,15 @@ struct varve_quantq_args {
 };
 typedef void varve_quantq_fn(const struct varve_quantq_args *args);
 
+/* narrow: F32 to F16, nearest-even, as IEEE has it: subnormals kept, too large gives infinity, NaN
+ * some NaN. Every ISA gives the same bits but for the payload of NaN. */
+struct varve_narrow_args {
+    int64_t n;
+    const float *x; /* no alignment */
+    uint16_t *h;    /* n of them are written */
+};
+typedef void varve_narrow_fn(const struct varve_narrow_args *args);
+
 /* One slot of the table: a function and the ISA level it came from. */
 #define VARVE_SLOT(type)    \
     struct {                \
@@ -177,6 +186,7 @@ struct varve_kernels {
     VARVE_SLOT(varve_tilefold_fn) tilefold;
     VARVE_SLOT(varve_softmax_fn) softmax;
     VARVE_SLOT(varve_quantq_fn) quantq;
+    VARVE_SLOT(varve_narrow_fn) narrow;
 };
 
 #endif
