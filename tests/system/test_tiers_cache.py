@@ -110,7 +110,7 @@ def rejected_in_a_batch(bench):
     a = bench.run(*TIERS, "open=0", f"say=0,0,{N}", "say=0,300,8,1", "record=a", "say=0,308,30,1",
                   "open=1", f"say=0,0,{N}", "record=z", "say=0,300,16", f"rm=0,{N + 8},-1",
                   "account=x", "record=b", "say=0,308,30,1", "account=y", "compare=a,b")
-    check_close(a, "a_b", "8 of 16 tokens of a batch rejected", room=0.05)
+    check_close(a, "a_b", "8 of 16 tokens of a batch rejected")
     check_number(a, "y", "x", "k.rows_missed", 0, "8 of 16 tokens of a batch rejected")
     check_number(a, "y", "x", "k.rows_hot", hot_in(W, 30), "8 of 16 tokens of a batch rejected")
 
@@ -209,7 +209,7 @@ def copied_in_one_cache(bench):
                   "open=1", f"say=0,0,{N}", "record=b", "say=0,500,40,1", "open=2",
                   f"say=0,0,{N}", "record=c", "say=0,700,40,1", "compare=a,b", "compare=z,c")
     check_same(a, "a_b", "a copied sequence")
-    check_close(a, "z_c", "the sequence it was copied from, later", room=0.05)
+    check_close(a, "z_c", "the sequence it was copied from, later")
     for last, first, what in (("y", "x", "a copied sequence"), ("z", "y", "its source, later")):
         check_number(a, last, first, "k.rows_missed", 0, what)
         check_number(a, last, first, "k.rows_hot", hot_in(W, 40), what)
@@ -254,7 +254,7 @@ def side_by_side(bench):
                         for w in ("use=0", f"record={'ghij'[s]}", f"say={s},6000,1,1",
                                   f"compare={'bcde'[s]},{'ghij'[s]}")])
         for pair in ("b_g", "c_h", "d_i", "e_j"):
-            check_close(a, pair, f"{what}, as alone", room=0.05)
+            check_close(a, pair, f"{what}, as alone")
 
 
 def capacity(bench):
@@ -345,7 +345,30 @@ def every_length(bench):
                               f"say=0,{2 * n - rest},{rest}"]
     a = bench.run(*words, "compare=a,b", model=model)
     check(a["a_b.n"] == 199, "199 lengths", a)
-    check_close(a, "a_b", "prompts of 1 to 199 tokens, at once and in pieces", room=0.05)
+    check_close(a, "a_b", "prompts of 1 to 199 tokens, at once and in pieces")
+
+
+def sliding_window(bench):
+    """Pitfall 24: a model most of whose layers have a window, whose cache is small and goes around
+    (window_probe.c: three turns, rows of removed turns, a checkpoint). Most rows that such a layer
+    sees are recent; fewer of them in the format of the cache, and the answer is nearer."""
+    probe, maker = (common.build_with_llama(f"window_{name}.c", bench.folder)
+                    for name in ("probe", "model"))
+    model, reference = bench.folder / "window.gguf", bench.folder / "reference"
+    done = common.run([maker, common.MODEL, model, "granite_swa"])
+    assert done.code == 0, done
+    common.probe(probe, PASSIVE, model=model, write=reference, type="f32", flash=0, full=1, fresh=1)
+    means = {}
+    for tiers in ("none", "f16:16", "f16:256"):
+        env = common.plugged({**PASSIVE, "VARVE_TIERS": tiers})
+        result = common.probe(probe, env, model=model, reference=reference, type="q4_0")
+        a = common.numbers(result)
+        assert a["served"] == a["nodes"] > 0 and a["not_finite"] == 0, result
+        means[tiers] = a["kld"]
+    common.note(f"sliding windows, mean KLD: {means}")
+    check(means["f16:256"] < 0.7 * means["none"] and means["f16:16"] < means["none"],
+          f"sliding windows: {means['f16:256'] / means['none']:.2f} of the divergence with f16:256, "
+          f"{means['f16:16'] / means['none']:.2f} with f16:16", means)
 
 
 # ---- contexts -------------------------------------------------------------------------------
@@ -472,6 +495,7 @@ common.need(common.PLUGIN, common.LLAMA / "src")
 common.main(*map(with_bench, (
     rejected_tokens, rejected_in_a_batch, k_shift, k_shift_leaves_v, restored_state,
     restored_in_place, failed_restore, state_bytes, cleared, copied_in_one_cache,
-    copied_between_streams, side_by_side, capacity, random_operations, every_length, context_again,
+    copied_between_streams, side_by_side, capacity, random_operations, every_length, sliding_window,
+    context_again,
     two_contexts, one_side, nothing_to_do, bad_values, bad_values_by_function,
     shift_without_rotation, without_rotation)))
