@@ -45,7 +45,7 @@ struct plugin_hot {
     struct plugin_hot *next; /* younger */
     struct plugin_tiers tiers;
     struct varve_hot *tier; /* made when first needed */
-    struct store *store;
+    struct store **store;
     int32_t n_store, at_store;
     int64_t *cells;
     int64_t n_cells;
@@ -161,6 +161,9 @@ void hot_destroy(struct plugin_hot *hot) {
     pthread_mutex_unlock(&lock);
     atomic_fetch_sub(&total.bytes_cold, atomic_load(&hot->account.bytes_cold));
     atomic_fetch_sub(&total.bytes_staging, atomic_load(&hot->account.bytes_staging));
+    for (int32_t i = 0; i < hot->n_store; i++) {
+        free(hot->store[i]);
+    }
     free(hot->store);
     free(hot->cells);
     free(hot->part);
@@ -188,22 +191,24 @@ static struct store *find_store(struct plugin_hot *hot, const struct ggml_tensor
     const size_t bytes = ggml_nbytes(root);
     for (int32_t i = 0; i < hot->n_store; i++) {
         const int32_t at = (hot->at_store + i) % hot->n_store;
-        if (hot->store[at].data == root->data && hot->store[at].bytes == bytes) {
+        if (hot->store[at]->data == root->data && hot->store[at]->bytes == bytes) {
             hot->at_store = at;
-            return &hot->store[at];
+            return hot->store[at];
         }
     }
-    struct store *more = realloc(hot->store, (size_t)(hot->n_store + 1) * sizeof(*more));
-    if (more == NULL) {
+    struct store **more = realloc(hot->store, (size_t)(hot->n_store + 1) * sizeof(*more));
+    hot->store = more != NULL ? more : hot->store;
+    struct store *added = more != NULL ? calloc(1, sizeof(*added)) : NULL;
+    if (added == NULL) {
         return NULL;
     }
-    hot->store = more;
+    added->data = root->data;
+    added->bytes = bytes;
     hot->at_store = hot->n_store++;
-    more += hot->at_store;
-    *more = (struct store){.data = root->data, .bytes = bytes};
+    hot->store[hot->at_store] = added;
     atomic_fetch_add(&hot->account.bytes_cold, bytes);
     atomic_fetch_add(&total.bytes_cold, bytes);
-    return more;
+    return added;
 }
 
 /* Most twins of a tensor. With a budget each tensor gets its share of three quarters; staging lives
@@ -219,23 +224,22 @@ static int64_t row_limit(const struct plugin_hot *hot, const struct ggml_tensor 
     const int64_t n_tensor = learn_n_attended();
     const int64_t row_bytes = (root->ne[0] * 2 + 63) / 64 * 64 + 16;
     const int64_t share = hot->tiers.hot_max / 4 * 3 / (n_tensor > 0 ? n_tensor : 1) / row_bytes;
-    return share < usual ? share : usual;
+    return share < 1 ? 1 : share < usual ? share : usual; /* the account wants twins in any case */
 }
 
 static void add_twins(struct plugin_backend *backend, const struct ggml_tensor *root,
                       const struct learn_facts *facts, struct store *store) {
-    const int64_t limit = row_limit(backend->hot, root);
     struct varve_twins_params params = {
         .struct_bytes = sizeof(params),
         .n_value = root->ne[0],
         .cold = root->data,
         .cold_stride = (int64_t)root->nb[1],
         .n_cell = root->ne[1] * root->ne[2] * root->ne[3],
-        .n_row_max = limit,
-        .shared = facts->n_sequence > 1,
+        .n_row_max = row_limit(backend->hot, root),
+        .shared = facts->n_sequence > root->ne[2], /* streams share nothing */
         .reread = facts->reread,
     };
-    if (limit > 0 && plugin_format(root->type, &params.format) && ggml_is_contiguous(root) &&
+    if (plugin_format(root->type, &params.format) && ggml_is_contiguous(root) &&
         make_tier(backend)) {
         (void)varve_twins_create(backend->hot->tier, &params, &store->twins);
     }
@@ -434,12 +438,9 @@ int64_t hot_parts(struct plugin_backend *backend, const struct ggml_tensor *op,
                   const struct varve_attention *attention, const struct varve_io *io,
                   const struct hot_part **parts) {
     struct plugin_hot *hot = backend->hot;
-    if (attended(hot, op->src[1]) == NULL || attended(hot, op->src[2]) == NULL) {
-        return 0;
-    }
-    struct store *k = attended(hot, op->src[1]); /* again: the second may have moved the first */
-    struct store *v = find_store(hot, learn_root(op->src[2]));
-    if (k->twins == NULL && v->twins == NULL) {
+    struct store *k = attended(hot, op->src[1]);
+    struct store *v = attended(hot, op->src[2]);
+    if (k == NULL || v == NULL || (k->twins == NULL && v->twins == NULL)) {
         return 0;
     }
     if (io->mask != NULL && io->mask->n_head > 1) {

@@ -160,6 +160,25 @@ def counters(text):
     return found
 
 
+def account(text):
+    """The last account of all contexts in a report of VARVE_TRACE=1, with names as in
+    include/varve/ggml.h; empty if there is none."""
+    found = {}
+    sides = (r"varve: all contexts: rows of (K|V): (\d+) hot, (\d+) sink, (\d+) cold "
+             r"\((\d+) missed\); twins: (\d+) written, (\d+) stale, (\d+) evicted")
+    names = ("rows_hot", "rows_sink", "rows_cold", "rows_missed", "twins_written", "twins_stale",
+             "twins_evicted")
+    for match in re.finditer(sides, text):
+        for name, value in zip(names, match.groups()[1:]):
+            found[f"{match.group(1).lower()}.{name}"] = int(value)
+    match = re.search(r"varve: all contexts: bytes: (\d+) cold, (\d+) hot, (\d+) staging, (\d+) hot "
+                      r"and staging at most; limit (\d+)", text)
+    if match:
+        names = ("bytes_cold", "bytes_hot", "bytes_staging", "bytes_hot_peak", "bytes_limit")
+        found.update(zip(names, map(int, match.groups())))
+    return found
+
+
 def check_served(result, what, nodes=None):
     """Every attention node was computed by varve: none declined, whole graphs, the exact number
     where it is known."""
@@ -205,12 +224,32 @@ def compile_c(source, folder, *flags):
     return target
 
 
-def build_probe(folder):
-    """tests/system/probe.c against the linked kind of llama.cpp."""
+def build_with_llama(name, folder):
+    """A C program of tests/system against the linked kind of llama.cpp."""
     source, lib = LLAMA / "src", LLAMA / "lib"
-    return compile_c(pathlib.Path(__file__).with_name("probe.c"), folder,
+    return compile_c(pathlib.Path(__file__).with_name(name), folder,
                      f"-I{source}/include", f"-I{source}/ggml/include", f"-I{ROOT}/include",
                      f"-L{lib}", f"-Wl,-rpath,{lib}", "-lllama", "-lggml", "-lggml-base", "-lm")
+
+
+def build_probe(folder):
+    return build_with_llama("probe.c", folder)
+
+
+def answers(result):
+    """Lines "name value..." of a probe's output."""
+    return dict(line.split(" ", 1) for line in result.out.splitlines() if " " in line)
+
+
+def numbers(result):
+    """The same as numbers, where they are; hashes and such stay text."""
+    found = {}
+    for name, value in answers(result).items():
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def probe(binary, env=None, timeout=900, model=MODEL, **options):
@@ -219,7 +258,7 @@ def probe(binary, env=None, timeout=900, model=MODEL, **options):
     result = run([binary, model, text_file(), *words], env=env, timeout=timeout)
     if result.code != 0:
         raise RuntimeError(str(result))
-    result.answers = dict(line.split(" ", 1) for line in result.out.splitlines() if " " in line)
+    result.answers = answers(result)
     return result
 
 
