@@ -32,7 +32,7 @@ struct hot_side {
 /* What one back end knows. */
 struct hot_model {
     int64_t window, n_sink; /* window 0: no tiers */
-    bool one_sequence;      /* rule 6 is applied after each node, not when room is needed */
+    bool one_sequence;      /* in each stream: rule 6 is applied, not when room is needed only */
     int64_t clock;
     int n_side;
     struct hot_side side[HOT_MAX_SIDES];
