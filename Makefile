@@ -53,7 +53,7 @@ check:
 
 demo:
 	@$(SETUP) demo
-	@$(COMPILE) --target varve-cli ggml-varve varve-preload
+	@$(COMPILE) --target varve-cli varve-run ggml-varve
 	@exec $(PYTHON) tools/demo.py --build $(BUILD)
 
 bench: build

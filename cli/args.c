@@ -2,8 +2,11 @@
 
 #include "varve/varve.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -50,4 +53,50 @@ const char *cli_isa(const char *value) {
     }
     cli_say("--isa %s: no such level; known are %s", value, list);
     return NULL;
+}
+
+/* The digits at the beginning of text as a number of 0 or more; *end is what follows them. */
+static bool read_digits(const char *text, int64_t *value, char **end) {
+    errno = 0;
+    *value = text[0] >= '0' && text[0] <= '9' ? strtoll(text, end, 10) : -1;
+    return *value >= 0 && errno == 0;
+}
+
+bool cli_integer(const char *option, const char *value, int64_t min, int64_t max, int64_t *out) {
+    char *end = NULL;
+    if (!read_digits(value, out, &end) || *end != '\0' || *out < min || *out > max) {
+        cli_say("%s %s: expected a whole number from %" PRId64 " to %" PRId64, option, value, min,
+                max);
+        return false;
+    }
+    return true;
+}
+
+bool cli_bytes(const char *option, const char *value, int64_t *out) {
+    static const char suffixes[] = "KMG";
+    char *end = NULL;
+    if (read_digits(value, out, &end)) {
+        const char *suffix = *end != '\0' ? strchr(suffixes, *end) : NULL;
+        const int shift = suffix != NULL ? 10 * (int)(suffix - suffixes + 1) : 0;
+        if (end[suffix != NULL] == '\0' && *out <= INT64_MAX >> shift) {
+            *out <<= shift;
+            return true;
+        }
+    }
+    cli_say("%s %s: expected a number of bytes, as in 1000000, 512K, 64M or 2G", option, value);
+    return false;
+}
+
+bool cli_tiers(const char *option, const char *value, const char **out) {
+    int64_t window = 0;
+    char *end = NULL;
+    *out = value;
+    if (strcmp(value, "none") == 0 ||
+        (strncmp(value, "f16:", 4) == 0 && read_digits(value + 4, &window, &end) && *end == '\0' &&
+         window >= 1 && window <= INT32_MAX)) {
+        return true;
+    }
+    cli_say("%s %s: expected f16:W, with W the number of recent rows to keep in F16, or none",
+            option, value);
+    return false;
 }

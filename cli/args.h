@@ -3,6 +3,7 @@
 #define VARVE_CLI_ARGS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Exit codes of a launcher, as env(1) and nohup(1) have them. */
 enum {
@@ -20,7 +21,13 @@ const char *cli_cache_type(const char *option, const char *value);
 /* The canonical name of an ISA level that this CPU has, or NULL after a line. */
 const char *cli_isa(const char *value);
 
+/* Values of options. False after a line that says what was expected. */
+bool cli_integer(const char *option, const char *value, int64_t min, int64_t max, int64_t *out);
+bool cli_bytes(const char *option, const char *value, int64_t *out);     /* 64M is 64 << 20 */
+bool cli_tiers(const char *option, const char *value, const char **out); /* f16:W or none */
+
 /* Subcommands. argv[0] is the name to show in messages, as in "varve exec". */
 int cmd_exec(int argc, char **argv);
+int cmd_run(int argc, char **argv);
 
 #endif

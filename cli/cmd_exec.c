@@ -1,12 +1,12 @@
 /* varve exec: prepares the environment and becomes the command, so that signals, exit code and
  * terminal are the command's own. */
 #include "args.h"
+#include "launch.h"
 
 #include <argp.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@ struct exec_args {
     const char *type_k; /* canonical, or NULL */
     const char *type_v;
     const char *isa;
+    struct launch_tiers tiers;
     char **command; /* NULL-terminated, NULL: none given */
 };
 
@@ -37,7 +38,7 @@ static const char doc[] =
     "Exit code: that of the command; 125 when it could not be prepared, 126 when it cannot be "
     "executed, 127 when it was not found.";
 
-enum { KEY_TYPE_K = 0x100, KEY_TYPE_V, KEY_ISA };
+enum { KEY_TYPE_K = 0x100, KEY_TYPE_V, KEY_TIERS, KEY_SINKS, KEY_HOT_MAX, KEY_ISA };
 
 static const struct argp_option options[] = {
     {"ctk", KEY_TYPE_K, "TYPE", 0,
@@ -45,6 +46,17 @@ static const struct argp_option options[] = {
      "q5_1 or iq4_nl (default: the program's, which is f16)",
      0},
     {"ctv", KEY_TYPE_V, "TYPE", 0, "Type of the V cache", 0},
+    {"tiers", KEY_TIERS, "TIERS", 0,
+     "f16:W keeps the W most recent rows of a quantized cache in F16 too (W: rows, 1 or more); "
+     "none turns that off (default: VARVE_TIERS, else none)",
+     0},
+    {"sinks", KEY_SINKS, "N", 0,
+     "First rows of a sequence that stay in F16, with --tiers (rows; default: VARVE_SINKS, else 4)",
+     0},
+    {"hot-max", KEY_HOT_MAX, "BYTES", 0,
+     "The most memory for the rows in F16, in bytes; K, M and G stand for 2^10, 2^20 and 2^30 "
+     "(default: VARVE_HOT_MAX, else a few windows for each layer)",
+     0},
     {"isa", KEY_ISA, "LEVEL", 0,
      "Highest instruction set to use: scalar, avx2, avx512... "
      "(default: the best of this CPU)",
@@ -61,6 +73,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     case KEY_TYPE_V:
         args->type_v = cli_cache_type("--ctv", arg);
         return args->type_v != NULL ? 0 : EINVAL;
+    case KEY_TIERS: return cli_tiers("--tiers", arg, &args->tiers.tiers) ? 0 : EINVAL;
+    case KEY_SINKS:
+        return cli_integer("--sinks", arg, 0, INT32_MAX, &args->tiers.n_sink) ? 0 : EINVAL;
+    case KEY_HOT_MAX: return cli_bytes("--hot-max", arg, &args->tiers.hot_max) ? 0 : EINVAL;
     case KEY_ISA: args->isa = cli_isa(arg); return args->isa != NULL ? 0 : EINVAL;
     case ARGP_KEY_ARG:
         /* The command begins; what follows belongs to it. */
@@ -69,35 +85,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
-}
-
-/* ---- our own libraries ---------------------------------------------------------------------- */
-
-/* Path of a library relative to this program: ../lib in a build and where it is installed, or
- * ../lib/varve where a distribution keeps plug-ins apart. */
-static bool find_library(const char *name, char *path, size_t path_bytes) {
-    char exe[PATH_MAX];
-    const ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-    if (n <= 0) {
-        cli_say("cannot read /proc/self/exe: %s", strerror(errno));
-        return false;
-    }
-    exe[n] = '\0';
-    const char *folder = dirname(exe);
-    static const char *const places[] = {"../lib", "../lib/varve"};
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        char candidate[2 * PATH_MAX];
-        char real[PATH_MAX];
-        snprintf(candidate, sizeof(candidate), "%s/%s/%s", folder, places[i], name);
-        if (realpath(candidate, real) != NULL) {
-            snprintf(path, path_bytes, "%s", real);
-            return true;
-        }
-    }
-    cli_say("%s not found in ../lib or ../lib/varve, seen from %s; was the plug-in for ggml built "
-            "and installed?",
-            name, folder);
-    return false;
 }
 
 /* ---- the command ---------------------------------------------------------------------------- */
@@ -216,14 +203,6 @@ static char **with_cache_types(const struct exec_args *args) {
 
 /* ---- environment ---------------------------------------------------------------------------- */
 
-static bool set(const char *name, const char *value) {
-    if (setenv(name, value, 1) != 0) {
-        cli_say("cannot set %s: %s", name, strerror(errno));
-        return false;
-    }
-    return true;
-}
-
 /* GGML_BACKEND_PATH holds one path, so it cannot be shared. */
 static bool set_backend_path(const char *plugin) {
     const char *old = getenv("GGML_BACKEND_PATH");
@@ -235,7 +214,7 @@ static bool set_backend_path(const char *plugin) {
                 old);
         return false;
     }
-    return set("GGML_BACKEND_PATH", plugin);
+    return launch_set("GGML_BACKEND_PATH", plugin);
 }
 
 static bool prepend_preload(const char *preload) {
@@ -246,7 +225,7 @@ static bool prepend_preload(const char *preload) {
     }
     const char *old = getenv("LD_PRELOAD");
     if (old == NULL || old[0] == '\0') {
-        return set("LD_PRELOAD", preload);
+        return launch_set("LD_PRELOAD", preload);
     }
     const size_t length = strlen(preload);
     if (strncmp(old, preload, length) == 0 && (old[length] == '\0' || old[length] == ':')) {
@@ -257,7 +236,7 @@ static bool prepend_preload(const char *preload) {
         cli_say("out of memory");
         return false;
     }
-    const bool ok = set("LD_PRELOAD", both);
+    const bool ok = launch_set("LD_PRELOAD", both);
     free(both);
     return ok;
 }
@@ -265,16 +244,18 @@ static bool prepend_preload(const char *preload) {
 static bool set_environment(const struct exec_args *args, const char *plugin, const char *preload) {
     char pid[32];
     snprintf(pid, sizeof(pid), "%ld", (long)getpid()); /* exec keeps it */
-    return set_backend_path(plugin) && prepend_preload(preload) && set("VARVE_PLUGIN", plugin) &&
-           set("VARVE_EXEC_PID", pid) && (args->isa == NULL || set("VARVE_ISA", args->isa)) &&
-           (args->type_k == NULL || set("LLAMA_ARG_CACHE_TYPE_K", args->type_k)) &&
-           (args->type_v == NULL || set("LLAMA_ARG_CACHE_TYPE_V", args->type_v));
+    return set_backend_path(plugin) && prepend_preload(preload) &&
+           launch_set("VARVE_PLUGIN", plugin) && launch_set("VARVE_EXEC_PID", pid) &&
+           (args->isa == NULL || launch_set("VARVE_ISA", args->isa)) &&
+           (args->type_k == NULL || launch_set("LLAMA_ARG_CACHE_TYPE_K", args->type_k)) &&
+           (args->type_v == NULL || launch_set("LLAMA_ARG_CACHE_TYPE_V", args->type_v)) &&
+           launch_set_tiers(&args->tiers);
 }
 
 int cmd_exec(int argc, char **argv) {
     static const struct argp argp = {options, parse_option, "-- COMMAND [ARGUMENT...]", doc, NULL,
                                      NULL,    NULL};
-    struct exec_args args = {0};
+    struct exec_args args = {.tiers = LAUNCH_TIERS_UNSET};
     if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &args) != 0) {
         return EXIT_LAUNCHER;
     }
@@ -285,8 +266,8 @@ int cmd_exec(int argc, char **argv) {
     char plugin[PATH_MAX];
     char preload[PATH_MAX];
     char path[2 * PATH_MAX];
-    if (!find_library("libggml-varve.so", plugin, sizeof(plugin)) ||
-        !find_library("libvarve-preload.so", preload, sizeof(preload))) {
+    if (!launch_find_library("libggml-varve.so", plugin, sizeof(plugin)) ||
+        !launch_find_library("libvarve-preload.so", preload, sizeof(preload))) {
         return EXIT_LAUNCHER;
     }
     const int failed = find_command(args.command[0], path, sizeof(path));

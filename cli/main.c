@@ -21,10 +21,12 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *title; /* argv[0] of the subcommand */
     const char *purpose;
+    bool has_help; /* answers to --help */
 } commands[] = {
-    {"exec", cmd_exec, "varve exec", "run a llama.cpp program with attention by varve"},
-    {"version", cmd_version, "varve version", "print the version"},
-    {"help", cmd_help, "varve help", "print this text, or the help of a subcommand"},
+    {"run", cmd_run, "varve run", "answer a prompt; compare with stock llama.cpp", true},
+    {"exec", cmd_exec, "varve exec", "run a llama.cpp program with attention by varve", true},
+    {"version", cmd_version, "varve version", "print the version", false},
+    {"help", cmd_help, "varve help", "print this text, or the help of a subcommand", false},
 };
 enum { n_command = sizeof(commands) / sizeof(commands[0]) };
 
@@ -45,7 +47,8 @@ static void print_help(FILE *to) {
     for (int i = 0; i < n_command; i++) {
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].purpose);
     }
-    fputs("\nExample:\n"
+    fputs("\nExamples:\n"
+          "  varve run --chat -p 'What is a glacier?'\n"
           "  varve exec --ctk q4_0 --ctv q4_0 -- llama-server -m model.gguf -c 32768\n\n"
           "`varve COMMAND --help` says more about one of them.\n",
           to);
@@ -60,7 +63,7 @@ static int run_command(int i, int argc, char **argv) {
 
 static int cmd_help(int argc, char **argv) {
     const int i = argc > 1 ? find_command(argv[1]) : -1;
-    if (i < 0 || commands[i].run != cmd_exec) {
+    if (i < 0 || !commands[i].has_help) {
         print_help(stdout);
         return EXIT_SUCCESS;
     }

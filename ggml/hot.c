@@ -224,23 +224,22 @@ static int64_t row_limit(const struct plugin_hot *hot, const struct ggml_tensor 
     const int64_t n_tensor = learn_n_attended();
     const int64_t row_bytes = (root->ne[0] * 2 + 63) / 64 * 64 + 16;
     const int64_t share = hot->tiers.hot_max / 4 * 3 / (n_tensor > 0 ? n_tensor : 1) / row_bytes;
-    return share < usual ? share : usual;
+    return share < 1 ? 1 : share < usual ? share : usual; /* the account wants twins in any case */
 }
 
 static void add_twins(struct plugin_backend *backend, const struct ggml_tensor *root,
                       const struct learn_facts *facts, struct store *store) {
-    const int64_t limit = row_limit(backend->hot, root);
     struct varve_twins_params params = {
         .struct_bytes = sizeof(params),
         .n_value = root->ne[0],
         .cold = root->data,
         .cold_stride = (int64_t)root->nb[1],
         .n_cell = root->ne[1] * root->ne[2] * root->ne[3],
-        .n_row_max = limit,
+        .n_row_max = row_limit(backend->hot, root),
         .shared = facts->n_sequence > root->ne[2], /* streams share nothing */
         .reread = facts->reread,
     };
-    if (limit > 0 && plugin_format(root->type, &params.format) && ggml_is_contiguous(root) &&
+    if (plugin_format(root->type, &params.format) && ggml_is_contiguous(root) &&
         make_tier(backend)) {
         (void)varve_twins_create(backend->hot->tier, &params, &store->twins);
     }

@@ -21,7 +21,9 @@ MAY = {
 PUBLIC = {"varve/varve.h": set(MAY), "varve/hot.h": {"cache"}}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
 GGML = re.compile(r"^(ggml|gguf|llama)([-_.].*)?\.h$")
-GGML_PLACES = ("ggml/", "tests/ggml/", "tests/system/")
+# run/ is a program on llama.cpp's public interface; it shares options and messages with cli/
+GGML_PLACES = ("ggml/", "run/", "tests/ggml/", "tests/system/")
+SHARED = {"run": "cli"}
 
 
 def includes(path):
@@ -48,8 +50,9 @@ def check_library(report, path, line, quoted, header):
 
 
 def check_user(report, path, line, quoted, header):
-    """One include of the plug-in, the launcher or an example: the public headers and own files."""
-    beside = (path.parent / header).exists()
+    """One include of the plug-in, a program or an example: the public headers and own files."""
+    shared = path.parent.parent / SHARED.get(path.parent.name, path.parent.name)
+    beside = (path.parent / header).exists() or (shared / header).exists()
     if quoted and "/" in header and not header.startswith("varve/"):
         report.add(path, line, f"only public headers may be included, not {header}")
     elif quoted and not (beside or header.startswith("varve/") or GGML.match(header)):
@@ -82,10 +85,10 @@ def main():
         place = linting.name(path)
         for line, quoted, header in includes(path):
             if GGML.match(header) and not place.startswith(GGML_PLACES):
-                report.add(path, line, f"{header}: only the plug-in may know ggml")
+                report.add(path, line, f"{header}: only the plug-in and varve run may know ggml")
             if place.startswith("src/"):
                 check_library(report, path, line, quoted, header)
-            elif place.startswith(("ggml/", "cli/", "examples/", "bench/")):
+            elif place.startswith(("ggml/", "cli/", "run/", "examples/", "bench/")):
                 check_user(report, path, line, quoted, header)
     headers = linting.files("*.h", folder="include/varve")
     for header in headers:

@@ -36,7 +36,8 @@ METADATA_DISTS = ("scikit-build-core", "packaging", "pathspec",
 # piece -> (cmake targets, programs that must exist afterwards, seconds on two cores)
 PIECES = {
     "ggml": (["ggml-base", "ggml", "ggml-cpu"], [], 60),
-    "completion": (["llama-completion"], ["llama-completion"], 170),
+    "llama": (["llama"], [], 90),
+    "completion": (["llama-completion"], ["llama-completion"], 80),
     "bench": (["llama-bench"], ["llama-bench"], 20),
     "perplexity": (["llama-perplexity"], ["llama-perplexity"], 10),
     "batched": (["llama-batched-bench"], ["llama-batched-bench"], 5),
@@ -47,7 +48,7 @@ PIECES = {
 KINDS = {"dl": 45, "noomp": 45}
 GROUPS = {
     "system": [],
-    "demo": ["source", "model", "completion"],
+    "demo": ["source", "model", "llama"],
     "all": ["source", "model"] + list(PIECES) + list(KINDS),
 }
 LINKED_ARGS = ["-DGGML_NATIVE=ON"]
@@ -505,7 +506,9 @@ class Llama:
 
     def done(self, piece):
         programs = PIECES[piece][1] if piece in PIECES else []
-        return (not self.own and self.stamp(piece).exists()
+        # every program brings the library along
+        stamped = [piece, "completion"] if piece == "llama" else [piece]
+        return (not self.own and any(self.stamp(p).exists() for p in stamped)
                 and all((self.dir / "bin" / p).exists() for p in programs))
 
     def work(self, kind):

@@ -515,18 +515,6 @@ static inline void hot_rig_add(struct hot_rig *rig, struct hot_layer *l, int64_t
     hot_graph_free(&g);
 }
 
-static inline bool hot_write(struct hot_rig *rig, struct hot_layer *l, const struct hot_batch *b) {
-    struct hot_graph g = hot_graph_new(rig);
-    hot_add_write(&g, l, b);
-    return hot_graph_run(&g);
-}
-
-static inline bool hot_attend(struct hot_rig *rig, struct hot_layer *l, const struct hot_batch *b) {
-    struct hot_graph g = hot_graph_new(rig);
-    hot_add_attention(&g, l, b);
-    return hot_graph_run(&g);
-}
-
 /* As llama.cpp has it: writing and reading in one graph. */
 static inline bool hot_step(struct hot_rig *rig, struct hot_layer *l, const struct hot_batch *b) {
     struct hot_graph g = hot_graph_new(rig);

@@ -114,6 +114,29 @@ static void a_waiting_sequence_keeps_its_twins(void **state) {
     }
 }
 
+/* Two sequences begin with the same rows. One goes on, many times the room; the other looks at the
+ * shared rows from time to time. For the first they have left the window, for the second not: of
+ * what has left, rows that were wanted longer ago go first. */
+static void shared_rows_stay_while_they_are_wanted(void **state) {
+    (void)state;
+    for (int64_t i = 0; i < 6; i++) {
+        struct setting s;
+        struct hot_shape shape = hot_mixed(i + 3);
+        shape.n_cell = 900;
+        open_setting(&s, shape, 3 + 7 * i, i % 5, 2, 1);
+        prompt(&s, 0, 0, 50);
+        for (int64_t cell = 0; cell < 50; cell++) {
+            s.cells[0].seqs[cell] = 3;
+        }
+        for (int64_t n = 0; n < 14; n++) {
+            prompt(&s, 0, 1, 1); /* its window holds shared rows and these few */
+            prompt(&s, 0, 0, 1 + n % 30);
+            prompt(&s, 0, 0, 29);
+        }
+        close_setting(&s);
+    }
+}
+
 /* Caches with a stream for each sequence; nodes take any range of them (pitfall 9). */
 static void pitfall_09_streams(void **state) {
     (void)state;
@@ -305,6 +328,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pitfall_09_sequences_in_one_cache),
         cmocka_unit_test(a_waiting_sequence_keeps_its_twins),
+        cmocka_unit_test(shared_rows_stay_while_they_are_wanted),
         cmocka_unit_test(pitfall_09_streams),
         cmocka_unit_test(many_streams_have_a_ring_each),
         cmocka_unit_test(layers_that_share_a_cache),

@@ -193,9 +193,24 @@ def wrong_option():
         for name in ("q9_0", "", "q4"):
             result = run(launched(["true"], (option, name)))
             one_line(result, 125, [option, "q8_0", "iq4_nl"], f"{option} {name!r}")
+    for option, value in (("--tiers", "f16"), ("--tiers", "f16:0"), ("--tiers", "q8_0:4"),
+                          ("--sinks", "-1"), ("--hot-max", "64X"), ("--hot-max", "")):
+        result = run(launched(["true"], (option, value)))
+        one_line(result, 125, [option, "expected"], f"{option} {value!r}")
     one_line(run(launched(["true"], ("--isa", "mmx"))), 125, ["--isa", "scalar"], "--isa mmx")
     result = run(launched(["true"], ("--nonsense",)))
     check(result.code not in (0, 1) and "nonsense" in result.err, "an unknown option", result)
+
+
+def tiers():
+    """Options of the hot tier become variables; without options these pass through."""
+    options = ("--tiers", "f16:64", "--sinks", "0", "--hot-max", "3M")
+    seen = run(launched(["env"], options)).out.splitlines()
+    wanted = ["VARVE_TIERS=f16:64", "VARVE_SINKS=0", f"VARVE_HOT_MAX={3 << 20}"]
+    check(all(line in seen for line in wanted), f"{' '.join(options)}: {wanted}", seen)
+    seen = run(launched(["env"]), {"VARVE_TIERS": "none"}).out.splitlines()
+    check("VARVE_TIERS=none" in seen and not any(s.startswith("VARVE_SINKS=") for s in seen),
+          "no options: the environment as it was", seen)
 
 
 def foreign_back_end():
@@ -302,6 +317,6 @@ int main(int argc, char **argv)
 
 
 common.need(common.LAUNCHER, common.PLUGIN, common.PRELOAD, common.MODEL, program("llama-bench"))
-common.main(no_ggml, wrong_command, wrong_option, foreign_back_end, static_program, bench,
+common.main(no_ggml, wrong_command, wrong_option, tiers, foreign_back_end, static_program, bench,
             completion, perplexity, batched_bench, same_words_as_stock, disabled,
             without_the_launcher, levels, other_version, second_copy, server)

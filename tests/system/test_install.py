@@ -64,6 +64,8 @@ def installed_files(prefix):
     """The launcher runs from the prefix; what is loaded into hosts carries no RPATH."""
     said = run(prefix / "bin" / "varve", "--help")
     assert "exec" in said, f"varve --help does not mention exec:\n{said}"
+    if (prefix / "bin" / "varve-run").exists():  # finds llama.cpp's libraries from there
+        assert "--compare" in run(prefix / "bin" / "varve", "run", "--help")
     for name in ("libggml-varve.so", "libvarve-preload.so"):
         dynamic = run("readelf", "-d", prefix / "lib" / name)
         assert "RPATH" not in dynamic and "RUNPATH" not in dynamic, f"{name} has an RPATH"

@@ -1,0 +1,26 @@
+/* What `varve exec` and `varve run` share: where our own files are, and the plug-in's environment.
+ * Failures are said in one line. */
+#ifndef VARVE_CLI_LAUNCH_H
+#define VARVE_CLI_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Settings of the hot tier; what is NULL or negative is left to the environment. */
+struct launch_tiers {
+    const char *tiers;
+    int64_t n_sink;  /* rows */
+    int64_t hot_max; /* bytes */
+};
+#define LAUNCH_TIERS_UNSET \
+    { NULL, -1, -1 }
+
+/* Path of one of our libraries or programs, relative to this program. */
+bool launch_find_library(const char *name, char *path, size_t path_bytes);
+bool launch_find_program(const char *name, char *path, size_t path_bytes);
+
+bool launch_set(const char *name, const char *value);
+bool launch_set_tiers(const struct launch_tiers *tiers);
+
+#endif

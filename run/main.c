@@ -1,0 +1,158 @@
+/* varve run: one prompt through llama.cpp with varve, or through several settings side by side. */
+#include "args.h"
+#include "child.h"
+#include "input.h"
+#include "options.h"
+#include "report.h"
+#include "stop.h"
+#include "summary.h"
+
+#include "varve/varve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- runs ----------------------------------------------------------------------------------- */
+
+static bool add_run(json_t *runs, const struct run_job *job) {
+    json_t *report = child_run(job);
+    const char *stopped = json_string_value(json_object_get(report, "stopped"));
+    const bool failed = stopped != NULL && strcmp(stopped, STOP_OUTPUT) == 0;
+    return report != NULL && json_array_append_new(runs, report) == 0 && !failed;
+}
+
+static void announce(const struct run_job *job, int number, int n_run) {
+    fprintf(stderr, "%s--- %d of %d: %s, cache %s/%s\n", number > 1 ? "\n" : "", number, n_run,
+            job->plugin != NULL ? "varve" : "stock llama.cpp", job->type_k, job->type_v);
+}
+
+static bool wrote_reference(const json_t *runs) {
+    return json_is_object(json_object_get(json_array_get(runs, 0), "divergence"));
+}
+
+/* Stock with f16, varve, stock with the same types: the slowest comes last. */
+static bool run_comparison(const struct run_job *job, json_t *runs) {
+    const struct run_options *o = job->options;
+    struct run_job jobs[3] = {*job, *job, *job};
+    jobs[0].type_k = jobs[0].type_v = "f16";
+    jobs[0].name = jobs[2].name = "stock";
+    jobs[0].plugin = jobs[2].plugin = NULL;
+    jobs[1].warns = jobs[2].warns = false;
+    const bool is_f16 = strcmp(o->type_k, "f16") == 0 && strcmp(o->type_v, "f16") == 0;
+    const int n_run = is_f16 ? 2 : 3; /* the third would be the first again */
+    const int file = input_temporary_file();
+    bool ok = file >= 0;
+    for (int i = 0; i < n_run && ok && child_signal() == 0; i++) {
+        if (stop_requested()) {
+            cli_say("no time is left for run %d of %d; give a larger --limit", i + 1, n_run);
+            break;
+        }
+        announce(&jobs[i], i + 1, n_run);
+        jobs[i].reference_file = file;
+        jobs[i].reference = i == 0                  ? REFERENCE_WRITE
+                            : wrote_reference(runs) ? REFERENCE_READ
+                                                    : REFERENCE_NONE;
+        ok = add_run(runs, &jobs[i]);
+    }
+    if (file >= 0) {
+        close(file);
+    }
+    return ok;
+}
+
+static bool run_all(const struct run_options *options, struct run_text prompt, json_t *runs) {
+    char plugin[PATH_MAX];
+    if (!launch_find_library("libggml-varve.so", plugin, sizeof(plugin))) {
+        return false;
+    }
+    const struct run_job job = {.options = options,
+                                .name = "varve",
+                                .type_k = options->type_k,
+                                .type_v = options->type_v,
+                                .plugin = plugin,
+                                .prompt = prompt,
+                                .reference_file = -1,
+                                .warns = true};
+    return options->compare ? run_comparison(&job, runs) : add_run(runs, &job);
+}
+
+/* ---- figures as JSON ------------------------------------------------------------------------ */
+
+static json_t *text_or_null(const char *text) {
+    return text != NULL ? report_string((struct run_text){text, strlen(text)}) : json_null();
+}
+
+static json_t *figures(const struct run_options *o, json_t *runs) {
+    return json_pack("{s:s, s:{s:o, s:o, s:I, s:I, s:I, s:s, s:I, s:f, s:I, s:b}, s:O}", "version",
+                     varve_version(), "settings", "model", text_or_null(o->model), "file",
+                     text_or_null(o->file), "predict", (json_int_t)o->n_predict, "context",
+                     (json_int_t)o->n_ctx, "threads", (json_int_t)o->n_threads, "tiers",
+                     o->tiers.tiers, "sinks", (json_int_t)o->tiers.n_sink, "temp", o->temp, "seed",
+                     (json_int_t)o->seed, "chat", o->chat, "runs", runs);
+}
+
+/* Opened before the runs, which may take minutes, and emptied when there is something to write. */
+static int open_json(const char *path) {
+    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        cli_say("--json %s: cannot be written: %s", path, strerror(errno));
+    }
+    return fd;
+}
+
+static bool write_json(const char *path, int fd, json_t *root) {
+    const bool is_empty = ftruncate(fd, 0) == 0 || errno == EINVAL; /* no file but a device */
+    errno = 0;
+    const bool ok = is_empty && root != NULL && json_dumpfd(root, fd, JSON_INDENT(2)) == 0 &&
+                    write(fd, "\n", 1) == 1;
+    const int reason = errno;
+    if (close(fd) != 0 || !ok) {
+        cli_say("--json %s: the figures could not be written: %s", path,
+                strerror(reason != 0 ? reason : errno));
+        return false;
+    }
+    return true;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static bool run(const struct run_options *options, struct run_text prompt) {
+    const int json = options->json != NULL ? open_json(options->json) : -1;
+    json_t *runs = json_array();
+    if (runs == NULL || (options->json != NULL && json < 0)) {
+        json_decref(runs);
+        return false;
+    }
+    child_catch_signals();
+    if (options->limit > 0) {
+        stop_after(options->limit);
+    }
+    bool ok = run_all(options, prompt, runs);
+    summary_show(runs);
+    if (json >= 0 && json_array_size(runs) > 0) {
+        json_t *root = figures(options, runs);
+        ok = write_json(options->json, json, root) && ok;
+        json_decref(root);
+    } else if (json >= 0) {
+        close(json);
+    }
+    json_decref(runs);
+    return ok;
+}
+
+int main(int argc, char **argv) {
+    struct run_options options;
+    if (!options_parse(argc, argv, &options)) {
+        return 64; /* EX_USAGE, as argp has it */
+    }
+    struct run_text prompt;
+    char *owned = NULL;
+    const bool ok = input_prompt(&options, &prompt, &owned) && run(&options, prompt);
+    free(owned);
+    return child_signal() != 0 ? 128 + child_signal() : ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,12 @@
+/* The child's side of a run. */
+#ifndef VARVE_RUN_WORKER_H
+#define VARVE_RUN_WORKER_H
+
+#include "job.h"
+
+/* Does the job: text to stdout, progress and complaints to stderr, the report as JSON into a file
+ * descriptor. Returns the exit code. To be called once, in a process of
+ * its own, after stop_on_signal. */
+int worker_run(const struct run_job *job, int report);
+
+#endif
