@@ -128,7 +128,7 @@ static void age_all(const struct varve_look *look, struct varve_side *side) {
     for (int32_t r = 0; r < side->n_run; r++) {
         struct varve_run *const run = &side->twins->run[r];
         run->left = ((run->left & ~touched[r]) | (touched[r] & ~kept[r])) & ~run->pinned;
-        if ((kept[r] | (touched[r] & run->pinned)) != 0) run->wanted = look->hot->n_view;
+        varve_twins_want(side->twins, run, kept[r] | (touched[r] & run->pinned));
     }
 }
 

@@ -491,7 +491,7 @@ static inline void hot_rig_add(struct hot_rig *rig, struct hot_layer *l, int64_t
     if (!l->shape.v_in_k) {
         hot_model_add(&rig->model, l->v, true);
     }
-    rig->model.one_sequence = n_seq == 1;
+    rig->model.one_sequence = n_seq == 1 || l->shape.n_stream > 1; /* streams share no rows */
     if (rig->backend == NULL) {
         return;
     }
