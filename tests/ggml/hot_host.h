@@ -122,7 +122,22 @@ static inline void hot_token_query(const struct hot_layer *l, uint64_t token, fl
 /* ---- back ends and layers ------------------------------------------------------------------- */
 
 /* All that are alive, oldest first: the order of the plug-in's accounts. */
-static struct hot_rig *hot_alive[HOT_MAX_RIGS];
+static struct {
+    const struct hot_rig *rig;
+    ggml_backend_t backend;
+} hot_alive[HOT_MAX_RIGS];
+
+/* A test that fails leaves its back ends behind; the next one is to begin without them. */
+static inline int hot_free_left(void **state) {
+    (void)state;
+    for (int i = 0; i < HOT_MAX_RIGS && hot_alive[i].rig != NULL; i++) {
+        ggml_backend_free(hot_alive[i].backend);
+    }
+    memset(hot_alive, 0, sizeof(hot_alive));
+    return 0;
+}
+
+#define HOT_TEST(test) cmocka_unit_test_teardown(test, hot_free_left)
 
 static inline void hot_set_tiers(int64_t window, int64_t n_sink, int64_t hot_max) {
     char text[32];
@@ -144,11 +159,12 @@ static inline void hot_rig_open(struct hot_rig *rig, int64_t window, int64_t n_s
     hot_set_tiers(window, n_sink, hot_max);
     rig->backend = new_backend(n_thread);
     int at = 0;
-    while (hot_alive[at] != NULL) {
+    while (hot_alive[at].rig != NULL) {
         at++;
     }
     assert_true(at < HOT_MAX_RIGS - 1);
-    hot_alive[at] = rig;
+    hot_alive[at].rig = rig;
+    hot_alive[at].backend = rig->backend;
 }
 
 static inline void hot_rig_close(struct hot_rig *rig) {
@@ -158,7 +174,7 @@ static inline void hot_rig_close(struct hot_rig *rig) {
     }
     ggml_backend_free(rig->backend);
     int at = 0;
-    while (hot_alive[at] != rig) {
+    while (hot_alive[at].rig != rig) {
         at++;
     }
     for (; at + 1 < HOT_MAX_RIGS; at++) {
@@ -176,7 +192,7 @@ static inline bool hot_read_account(int32_t context, struct varve_ggml_account *
 static inline struct varve_ggml_account hot_account(const struct hot_rig *rig) {
     struct varve_ggml_account account;
     int32_t context = 0;
-    while (hot_alive[context] != rig) {
+    while (hot_alive[context].rig != rig) {
         context++;
     }
     assert_true(hot_read_account(context, &account));

@@ -95,8 +95,8 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pitfall_07_bytes_never_exceed_the_limit),
-        cmocka_unit_test(a_limit_out_of_reach_changes_nothing),
+        HOT_TEST(pitfall_07_bytes_never_exceed_the_limit),
+        HOT_TEST(a_limit_out_of_reach_changes_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

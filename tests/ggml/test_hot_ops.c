@@ -149,7 +149,7 @@ static int tear_down(void **state) {
 }
 
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(histories_follow_the_rule)};
+    const struct CMUnitTest tests[] = {HOT_TEST(histories_follow_the_rule)};
     first_seed = argc > 1 ? strtoull(argv[1], NULL, 10) : first_seed;
     n_history = argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? 1 : n_history;
     return cmocka_run_group_tests(tests, set_up, tear_down);

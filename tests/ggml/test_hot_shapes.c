@@ -326,14 +326,14 @@ static void pitfall_01_last_writer_has_the_twin(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pitfall_09_sequences_in_one_cache),
-        cmocka_unit_test(a_waiting_sequence_keeps_its_twins),
-        cmocka_unit_test(shared_rows_stay_while_they_are_wanted),
-        cmocka_unit_test(pitfall_09_streams),
-        cmocka_unit_test(many_streams_have_a_ring_each),
-        cmocka_unit_test(layers_that_share_a_cache),
-        cmocka_unit_test(masks_by_head_read_cold),
-        cmocka_unit_test(pitfall_01_last_writer_has_the_twin),
+        HOT_TEST(pitfall_09_sequences_in_one_cache),
+        HOT_TEST(a_waiting_sequence_keeps_its_twins),
+        HOT_TEST(shared_rows_stay_while_they_are_wanted),
+        HOT_TEST(pitfall_09_streams),
+        HOT_TEST(many_streams_have_a_ring_each),
+        HOT_TEST(layers_that_share_a_cache),
+        HOT_TEST(masks_by_head_read_cold),
+        HOT_TEST(pitfall_01_last_writer_has_the_twin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

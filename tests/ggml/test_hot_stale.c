@@ -223,17 +223,17 @@ static void a_new_back_end_begins_cold(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pitfall_04_rejected_tokens),
-        cmocka_unit_test(pitfall_04_speculative_decoding),
-        cmocka_unit_test(pitfall_08_sequences_that_share_rows),
-        cmocka_unit_test(pitfall_10_context_shift),
-        cmocka_unit_test(pitfall_10_some_rows_shift),
-        cmocka_unit_test(pitfall_10_clear),
-        cmocka_unit_test(pitfall_10_stream_copy),
-        cmocka_unit_test(pitfall_13_27_restored_rows),
-        cmocka_unit_test(pitfall_28_rows_move_to_other_cells),
-        cmocka_unit_test(another_back_end_writes),
-        cmocka_unit_test(a_new_back_end_begins_cold),
+        HOT_TEST(pitfall_04_rejected_tokens),
+        HOT_TEST(pitfall_04_speculative_decoding),
+        HOT_TEST(pitfall_08_sequences_that_share_rows),
+        HOT_TEST(pitfall_10_context_shift),
+        HOT_TEST(pitfall_10_some_rows_shift),
+        HOT_TEST(pitfall_10_clear),
+        HOT_TEST(pitfall_10_stream_copy),
+        HOT_TEST(pitfall_13_27_restored_rows),
+        HOT_TEST(pitfall_28_rows_move_to_other_cells),
+        HOT_TEST(another_back_end_writes),
+        HOT_TEST(a_new_back_end_begins_cold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
