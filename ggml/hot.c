@@ -162,6 +162,7 @@ void hot_destroy(struct plugin_hot *hot) {
     atomic_fetch_sub(&total.bytes_cold, atomic_load(&hot->account.bytes_cold));
     atomic_fetch_sub(&total.bytes_staging, atomic_load(&hot->account.bytes_staging));
     for (int32_t i = 0; i < hot->n_store; i++) {
+        learn_forget(hot->store[i]->data, hot->store[i]->bytes);
         free(hot->store[i]);
     }
     free(hot->store);
@@ -483,8 +484,10 @@ int64_t hot_parts(struct plugin_backend *backend, const struct ggml_tensor *op,
     }
     count_bytes(hot);
     if (status != VARVE_OK) {
-        plugin_log(GGML_LOG_LEVEL_WARN, "'%s': all rows are read cold: %s", op->name,
-                   varve_status_text(status));
+        if (plugin_first_time(plugin_hash(4, &status, sizeof(status)))) {
+            plugin_log(GGML_LOG_LEVEL_WARN, "'%s': all rows are read cold: %s", op->name,
+                       varve_status_text(status));
+        }
         return 0;
     }
     *parts = hot->ready;

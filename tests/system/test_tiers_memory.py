@@ -46,9 +46,9 @@ class Bench:
 
 
 def ring_bytes(n_row, n_value=N_VALUE):
-    """Rows on whole cache lines and their fingerprints; a bit for each row, and a header."""
+    """Rows on whole cache lines, fingerprints and times; a bit for each row, and a header."""
     row_bytes = (2 * n_value + 63) // 64 * 64
-    return n_row * (row_bytes + 8) + (n_row + 63) // 64 * 8 + 64
+    return n_row * (row_bytes + 16) + (n_row + 63) // 64 * 8 + 64
 
 
 def ring_rows(window, n_sink):
