@@ -175,7 +175,6 @@ static ggml_backend_t device_init_backend(ggml_backend_dev_t dev, const char *pa
     backend->iface = backend_interface;
     backend->device = dev;
     backend->context = self;
-    learn_new_context();
     return backend;
 }
 

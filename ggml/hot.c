@@ -162,6 +162,7 @@ void hot_destroy(struct plugin_hot *hot) {
     atomic_fetch_sub(&total.bytes_cold, atomic_load(&hot->account.bytes_cold));
     atomic_fetch_sub(&total.bytes_staging, atomic_load(&hot->account.bytes_staging));
     for (int32_t i = 0; i < hot->n_store; i++) {
+        learn_forget(hot->store[i]->data, hot->store[i]->bytes);
         free(hot->store[i]);
     }
     free(hot->store);
@@ -222,7 +223,7 @@ static int64_t row_limit(const struct plugin_hot *hot, const struct ggml_tensor 
         return usual;
     }
     const int64_t n_tensor = learn_n_attended();
-    const int64_t row_bytes = (root->ne[0] * 2 + 63) / 64 * 64 + 16;
+    const int64_t row_bytes = (root->ne[0] * 2 + 63) / 64 * 64 + 24;
     const int64_t share = hot->tiers.hot_max / 4 * 3 / (n_tensor > 0 ? n_tensor : 1) / row_bytes;
     return share < 1 ? 1 : share < usual ? share : usual; /* the account wants twins in any case */
 }
@@ -434,6 +435,31 @@ static enum varve_status make_part(struct plugin_hot *hot, int64_t b,
     return status;
 }
 
+/* A mask that differs by head: all rows are read cold, counted as the first head sees them. */
+static void count_cold(struct plugin_hot *hot, const struct ggml_tensor *op,
+                       const struct varve_attention *attention, const struct varve_io *io,
+                       struct store *k, struct store *v) {
+    uint64_t n = 0;
+    for (int64_t i = 0; i < attention->n_batch * attention->n_query; i++) {
+        const int64_t b = i / attention->n_query % io->mask->n_batch;
+        const ggml_fp16_t *row = at_batch(at_batch(io->mask->data, b, io->mask->batch_stride),
+                                          i % attention->n_query, io->mask->row_stride);
+        for (int64_t c = 0; c < io->segments[0].n_rows; c++) {
+            n += row[c] != 0xFC00; /* -inf */
+        }
+    }
+    count_store(hot, k, SIDE_K);
+    if (v != k) {
+        count_store(hot, v, SIDE_V);
+    }
+    add_count(hot, SIDE_K, ROWS_COLD, k->twins != NULL ? n : 0, 0);
+    add_count(hot, SIDE_V, ROWS_COLD, v->twins != NULL && v != k ? n : 0, 0);
+    if (plugin_first_time(plugin_hash(3, "mask", 4))) {
+        plugin_log(GGML_LOG_LEVEL_WARN, "'%s': the mask differs by head; all rows are read cold",
+                   op->name);
+    }
+}
+
 int64_t hot_parts(struct plugin_backend *backend, const struct ggml_tensor *op,
                   const struct varve_attention *attention, const struct varve_io *io,
                   const struct hot_part **parts) {
@@ -444,10 +470,7 @@ int64_t hot_parts(struct plugin_backend *backend, const struct ggml_tensor *op,
         return 0;
     }
     if (io->mask != NULL && io->mask->n_head > 1) {
-        if (plugin_first_time(plugin_hash(3, "mask", 4))) {
-            plugin_log(GGML_LOG_LEVEL_WARN,
-                       "'%s': the mask differs by head; all rows are read cold", op->name);
-        }
+        count_cold(hot, op, attention, io, k, v);
         return 0;
     }
     const int64_t n = attention->n_batch;
@@ -461,8 +484,10 @@ int64_t hot_parts(struct plugin_backend *backend, const struct ggml_tensor *op,
     }
     count_bytes(hot);
     if (status != VARVE_OK) {
-        plugin_log(GGML_LOG_LEVEL_WARN, "'%s': all rows are read cold: %s", op->name,
-                   varve_status_text(status));
+        if (plugin_first_time(plugin_hash(4, &status, sizeof(status)))) {
+            plugin_log(GGML_LOG_LEVEL_WARN, "'%s': all rows are read cold: %s", op->name,
+                       varve_status_text(status));
+        }
         return 0;
     }
     *parts = hot->ready;

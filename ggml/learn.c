@@ -16,13 +16,11 @@ struct known {
     const void *data;
     size_t bytes;
     bool stock;
-    uint64_t context; /* the newest context when the following was learned */
     struct learn_facts facts;
     const void *attention; /* node that was asked about since the last question about a write */
 };
 
 static struct known table[n_slot];
-static uint64_t newest_context;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 const struct ggml_tensor *learn_root(const struct ggml_tensor *tensor) {
@@ -32,39 +30,36 @@ const struct ggml_tensor *learn_root(const struct ggml_tensor *tensor) {
     return tensor;
 }
 
-void learn_new_context(void) {
-    pthread_mutex_lock(&lock);
-    newest_context++;
-    pthread_mutex_unlock(&lock);
-}
-
 /* The slot of a root, or the free slot where it belongs, or NULL. Call with the lock held. */
-static struct known *find(const struct ggml_tensor *root) {
-    const size_t bytes = ggml_nbytes(root);
-    const uint64_t hash = plugin_hash(bytes, &root->data, sizeof(root->data));
+static struct known *find_data(const void *data, size_t bytes) {
+    const uint64_t hash = plugin_hash(bytes, &data, sizeof(data));
     for (size_t i = 0; i < 64; i++) {
         struct known *slot = &table[(hash + i) % n_slot];
-        if (slot->data == NULL || (slot->data == root->data && slot->bytes == bytes)) {
+        if (slot->data == NULL || (slot->data == data && slot->bytes == bytes)) {
             return slot;
         }
     }
     return NULL;
 }
 
-/* The same, with a free slot taken. The address may be that of a cache of an earlier context: a new
- * context learns anew. */
+static struct known *find(const struct ggml_tensor *root) {
+    return find_data(root->data, ggml_nbytes(root));
+}
+
+void learn_forget(const void *data, size_t bytes) {
+    pthread_mutex_lock(&lock);
+    struct known *slot = find_data(data, bytes);
+    if (slot != NULL && slot->data != NULL) {
+        *slot = (struct known){.data = data, .bytes = bytes}; /* the chain of slots stays whole */
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* The same, with a free slot taken. */
 static struct known *find_or_add(const struct ggml_tensor *root) {
     struct known *slot = find(root);
-    if (slot == NULL) {
-        return NULL;
-    }
-    if (slot->data == NULL) {
+    if (slot != NULL && slot->data == NULL) {
         *slot = (struct known){.data = root->data, .bytes = ggml_nbytes(root)};
-    }
-    if (slot->context != newest_context) {
-        slot->context = newest_context;
-        slot->facts = (struct learn_facts){0};
-        slot->attention = NULL;
     }
     return slot;
 }
@@ -149,7 +144,7 @@ int64_t learn_n_attended(void) {
     int64_t n = 0;
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < n_slot; i++) {
-        n += table[i].facts.attended && table[i].context == newest_context;
+        n += table[i].facts.attended;
     }
     pthread_mutex_unlock(&lock);
     return n;

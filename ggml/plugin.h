@@ -177,12 +177,13 @@ struct learn_facts {
 };
 
 const struct ggml_tensor *learn_root(const struct ggml_tensor *tensor);
-void learn_new_context(void);
+/* The context that used the tensor has gone; the address may come again with another one. */
+void learn_forget(const void *data, size_t bytes);
 bool learn_written(const struct ggml_tensor *root); /* false: attended by others, leave it */
 void learn_attended_by_stock(const struct ggml_tensor *tensor);
 void learn_attended_by_us(const struct ggml_tensor *op);
 struct learn_facts learn_about(const struct ggml_tensor *root);
-int64_t learn_n_attended(void); /* tensors attended in the newest context */
+int64_t learn_n_attended(void); /* tensors of all contexts */
 
 /* ----------------------------------------------------------------------------------- counters */
 

@@ -63,7 +63,7 @@ static bool add_slab(struct varve_twins *twins) {
         return false;
     }
     const size_t n_word = (size_t)(n + 63) / 64;
-    struct varve_size size = varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 8);
+    struct varve_size size = varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 16);
     size = varve_size_add(size, n_word * 8 + sizeof(struct varve_slab));
     if (size.overflow || !varve_hot_take(hot, &hot->bytes.hot, size.value)) return false;
     char *const data = varve_host_allocate(&hot->context->host, size.value);
@@ -72,10 +72,11 @@ static bool add_slab(struct varve_twins *twins) {
         return false;
     }
     uint64_t *const print = (uint64_t *)(void *)(data + (size_t)n * twins->row_bytes);
-    uint64_t *const used = print + n;
+    uint64_t *const wanted = print + n;
+    uint64_t *const used = wanted + n;
     memset(used, 0, n_word * 8);
     struct varve_slab *const slab = (struct varve_slab *)(void *)(used + n_word);
-    *slab = (struct varve_slab){data, print, used, (int32_t)n, size.value};
+    *slab = (struct varve_slab){data, print, wanted, used, (int32_t)n, size.value};
     twins->slab[twins->n_slab++] = slab;
     twins->n_slot += n;
     twins->n_free += n;
@@ -108,31 +109,44 @@ static struct varve_slab *take_slot(struct varve_twins *twins, int32_t *slot) {
 
 /* ---- room --------------------------------------------------------------------------------- */
 
-/* The run in a ring whose rows in `which` were wanted longest ago; NULL: none has any. */
-static struct varve_run *longest_ago(struct varve_twins *twins, bool left) {
+/* The row in a ring, of those that have left or of all, that was wanted longest ago; the oldest of
+ * several. NULL: there is none. */
+static struct varve_run *longest_ago(struct varve_twins *twins, bool left, uint64_t *row) {
     struct varve_run *found = NULL;
+    uint64_t least = UINT64_MAX;
     for (int32_t i = 0; i < twins->n_run; i++) {
         struct varve_run *const run = &twins->run[i];
-        const uint64_t rows = left ? run->left : run->live;
-        if (rows != 0 && run->slab->used != NULL &&
-            (found == NULL || run->wanted < found->wanted)) {
+        if (run->slab->used == NULL) continue;
+        for (uint64_t rows = left ? run->left : run->live; rows != 0; rows &= rows - 1) {
+            const uint64_t wanted = run->slab->wanted[run->slot + __builtin_ctzll(rows)];
+            if (wanted >= least) continue;
+            least = wanted;
             found = run;
+            *row = rows & -rows;
         }
     }
     return found;
 }
 
+void varve_twins_want(struct varve_twins *twins, const struct varve_run *run, uint64_t rows) {
+    for (; rows != 0; rows &= rows - 1) {
+        run->slab->wanted[run->slot + __builtin_ctzll(rows)] = twins->hot->n_view;
+    }
+}
+
 /* Free slots for n rows: new memory first where rows may be shared by sequences, then rows that
- * left the window, then, counted, others. The oldest row of the chosen run goes. */
+ * left the window, then, counted, others. */
 static bool make_room(struct varve_twins *twins, int64_t n) {
     while (twins->n_free < n) {
-        struct varve_run *left = longest_ago(twins, true);
-        if ((left == NULL || twins->p.shared) && add_slab(twins)) continue;
-        struct varve_run *const run = left != NULL ? left : longest_ago(twins, false);
-        if (run == NULL) return false;
-        const uint64_t rows = left != NULL ? run->left : run->live;
-        if (left == NULL) twins->account.twins_evicted++;
-        varve_twins_drop(twins, run, rows & -rows);
+        uint64_t row = 0;
+        struct varve_run *run = longest_ago(twins, true, &row);
+        if ((run == NULL || twins->p.shared) && add_slab(twins)) continue;
+        if (run == NULL) {
+            run = longest_ago(twins, false, &row);
+            if (run == NULL) return false;
+            twins->account.twins_evicted++;
+        }
+        varve_twins_drop(twins, run, row);
     }
     return true;
 }
@@ -160,7 +174,6 @@ static void append(struct varve_twins *twins, const struct varve_run *row) {
     last->live |= row->live << last->n;
     last->pinned |= row->pinned << last->n;
     last->left |= row->left << last->n;
-    last->wanted = row->wanted;
     last->n++;
 }
 
@@ -186,9 +199,10 @@ static struct varve_run one_row(const struct varve_run *run, int32_t i) {
 
 static void move_row(struct varve_twins *twins, struct varve_run row) {
     const char *const from = varve_run_row(twins, &row, 0);
-    const uint64_t print = row.slab->print[row.slot];
+    const uint64_t print = row.slab->print[row.slot], wanted = row.slab->wanted[row.slot];
     row.slab = take_slot(twins, &row.slot);
     row.slab->print[row.slot] = print;
+    row.slab->wanted[row.slot] = wanted;
     memcpy(row.slab->data + (size_t)row.slot * twins->row_bytes, from, twins->row_bytes);
     append(twins, &row);
 }
@@ -260,11 +274,11 @@ void varve_stage_commit(struct varve_stage *stage) {
 static bool stage_rows(struct varve_twins *twins, int64_t n) {
     struct varve_stage *const stage = twins->p.reread ? &twins->own : &twins->hot->stage;
     if (stage->attended) varve_stage_commit(stage);
-    struct varve_size size = varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 8);
+    struct varve_size size = varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 16);
     char *const data = size.overflow ? NULL : varve_stage_allocate(stage, size.value);
     if (data == NULL) return false;
     uint64_t *const print = (uint64_t *)(void *)(data + (size_t)n * twins->row_bytes);
-    twins->staged = (struct varve_slab){data, print, NULL, (int32_t)n, 0};
+    twins->staged = (struct varve_slab){data, print, print + n, NULL, (int32_t)n, 0};
     twins->stage = stage;
     twins->next_staged = stage->twins;
     stage->twins = twins;
@@ -342,12 +356,9 @@ static void set_slots(struct varve_twins *twins, int64_t n_kept) {
         if (place->cell < 0 || skip-- > 0) continue;
         place->slab = staged ? &twins->staged : take_slot(twins, &place->slot);
         if (staged) place->slot = at++;
-        const struct varve_run row = {.cell = place->cell,
-                                      .slab = place->slab,
-                                      .slot = place->slot,
-                                      .n = 1,
-                                      .live = 1,
-                                      .wanted = twins->hot->n_view + 1};
+        place->slab->wanted[place->slot] = twins->hot->n_view + 1;
+        const struct varve_run row = {
+            .cell = place->cell, .slab = place->slab, .slot = place->slot, .n = 1, .live = 1};
         append(twins, &row);
     }
     twins->account.twins_written += (uint64_t)n;

@@ -8,9 +8,10 @@
 
 /* Slots for rows: a ring of a tensor, or the staged rows of one write. */
 struct varve_slab {
-    char *data;      /* row i at data + i * row_bytes */
-    uint64_t *print; /* fingerprint of the cold row that belongs to slot i */
-    uint64_t *used;  /* a bit for each slot; NULL for staged rows, which go all at once */
+    char *data;       /* row i at data + i * row_bytes */
+    uint64_t *print;  /* fingerprint of the cold row that belongs to slot i */
+    uint64_t *wanted; /* number of the view in which slot i was last in a window or its slack */
+    uint64_t *used;   /* a bit for each slot; NULL for staged rows, which go all at once */
     int32_t n_slot;
     size_t block_bytes; /* of the allocation that begins at data; 0 for staged rows */
 };
@@ -25,7 +26,6 @@ struct varve_run {
     uint64_t pinned;  /* first rows of a sequence */
     uint64_t left;    /* out of window and slack for all that see it */
     uint64_t checked; /* the fingerprint was compared in the view at hand */
-    uint64_t wanted;  /* number of the view in which a row of it was last in a window or slack */
 };
 
 struct varve_twins {
@@ -88,6 +88,9 @@ void varve_twins_sweep(struct varve_twins *twins);
 
 /* Whether the cold row still is what it was when the twin was written. */
 bool varve_twins_fresh(const struct varve_twins *twins, const struct varve_run *run, int32_t row);
+
+/* Some rows of a run are in a window or its slack in the view at hand. */
+void varve_twins_want(struct varve_twins *twins, const struct varve_run *run, uint64_t rows);
 
 /* Moves what is worth it from a stage to the rings of its tensors, and empties it. */
 void varve_stage_commit(struct varve_stage *stage);

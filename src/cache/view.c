@@ -82,11 +82,22 @@ static void walk(const struct varve_look *look, struct varve_side *side, int64_t
         n_sink += __builtin_popcountll(sinks);
     }
     const int64_t n_visible = look->n_visible[q];
-    const int64_t n_wanted = n_visible < window ? n_visible : window;
-    twins->account.rows_hot += (uint64_t)n_hot;
-    twins->account.rows_sink += (uint64_t)n_sink;
-    twins->account.rows_cold += (uint64_t)(n_visible - n_hot - n_sink);
-    twins->account.rows_missed += (uint64_t)(n_wanted - n_hot);
+    side->n_hot += n_hot;
+    side->n_sink += n_sink;
+    side->n_missed += (n_visible < window ? n_visible : window) - n_hot;
+}
+
+/* Rows are counted as they will be read: all cold where there is no memory for segments. */
+static void count_rows(const struct varve_look *look, const struct varve_side *side, bool cold) {
+    if (side->twins == NULL) return;
+    struct varve_twins_account *const account = &side->twins->account;
+    int64_t n_visible = 0;
+    for (int64_t q = 0; q < look->n_query; q++) n_visible += look->n_visible[q];
+    const int64_t n_hot = cold ? 0 : side->n_hot, n_sink = cold ? 0 : side->n_sink;
+    account->rows_hot += (uint64_t)n_hot;
+    account->rows_sink += (uint64_t)n_sink;
+    account->rows_cold += (uint64_t)(n_visible - n_hot - n_sink);
+    account->rows_missed += (uint64_t)(side->n_missed + side->n_hot - n_hot);
 }
 
 /* ---- what leaves the window --------------------------------------------------------------- */
@@ -128,7 +139,7 @@ static void age_all(const struct varve_look *look, struct varve_side *side) {
     for (int32_t r = 0; r < side->n_run; r++) {
         struct varve_run *const run = &side->twins->run[r];
         run->left = ((run->left & ~touched[r]) | (touched[r] & ~kept[r])) & ~run->pinned;
-        if ((kept[r] | (touched[r] & run->pinned)) != 0) run->wanted = look->hot->n_view;
+        varve_twins_want(side->twins, run, kept[r] | (touched[r] & run->pinned));
     }
 }
 
@@ -248,7 +259,10 @@ enum varve_status varve_hot_view(struct varve_hot *hot, const struct varve_hot_n
     } else {
         look_at(&look, &look.v);
     }
-    return varve_look_segments(&look, view);
+    const enum varve_status listed = varve_look_segments(&look, view);
+    count_rows(&look, &look.k, listed != VARVE_OK);
+    if (!same) count_rows(&look, &look.v, listed != VARVE_OK);
+    return listed;
 }
 
 void varve_hot_view_release(struct varve_hot_view *view) {

@@ -11,8 +11,9 @@ struct varve_side {
     int64_t value0;            /* first value inside a row (MLA) */
     int64_t n_head_value;      /* values from head to head */
     int32_t n_run;
-    uint64_t *seen; /* [n_query][n_run]: rows of the run that the query sees */
-    uint64_t *hot;  /* [n_query][n_run]: of these, the ones it reads hot */
+    uint64_t *seen;                  /* [n_query][n_run]: rows of the run that the query sees */
+    uint64_t *hot;                   /* [n_query][n_run]: of these, the ones it reads hot */
+    int64_t n_hot, n_sink, n_missed; /* sums over the queries, as the account has them */
 };
 
 struct varve_look {

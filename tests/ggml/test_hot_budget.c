@@ -44,7 +44,7 @@ static void pitfall_07_bytes_never_exceed_the_limit(void **state) {
     (void)state;
     static const int64_t limits[] = {1, 1000, 6000, 12000, 20000, 40000, 80000};
     for (int i = 0; i < 7; i++) {
-        for (uint64_t seed = 1; seed <= 30; seed++) {
+        for (uint64_t seed = 1; seed <= 10; seed++) {
             const struct world_config config = {.shape = shape,
                                                 .window = 1 + (int64_t)(seed * 13 % 90),
                                                 .n_sink = (int64_t)(seed % 5),
@@ -66,7 +66,7 @@ static void pitfall_07_bytes_never_exceed_the_limit(void **state) {
 /* A limit that is never reached changes nothing, and nothing is evicted. */
 static void a_limit_out_of_reach_changes_nothing(void **state) {
     (void)state;
-    for (uint64_t seed = 1; seed <= 50; seed++) {
+    for (uint64_t seed = 1; seed <= 15; seed++) {
         const struct world_config config = {.shape = shape,
                                             .window = 1 + (int64_t)(seed * 7 % 40),
                                             .n_sink = 4,

@@ -9,7 +9,11 @@
 #include "hot_world.h"
 
 static uint64_t first_seed = 1;
+#ifdef __SANITIZE_ADDRESS__
+static uint64_t n_history = 300; /* several times slower */
+#else
 static uint64_t n_history = 2000;
+#endif
 
 /* Shapes, each with caches of its own that all histories share. */
 static const struct hot_shape shapes[] = {

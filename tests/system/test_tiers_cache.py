@@ -496,6 +496,5 @@ common.main(*map(with_bench, (
     rejected_tokens, rejected_in_a_batch, k_shift, k_shift_leaves_v, restored_state,
     restored_in_place, failed_restore, state_bytes, cleared, copied_in_one_cache,
     copied_between_streams, side_by_side, capacity, random_operations, every_length, sliding_window,
-    context_again,
-    two_contexts, one_side, nothing_to_do, bad_values, bad_values_by_function,
+    context_again, two_contexts, one_side, nothing_to_do, bad_values, bad_values_by_function,
     shift_without_rotation, without_rotation)))

@@ -421,7 +421,7 @@ static void layers_share_the_staging_buffer(void **state) {
             assert_int_equal(varve_hot_view(w->hot, &node, &w->view), VARVE_OK);
         }
     }
-    const size_t two_tensors = 2 * ((N_ROW * (2 * N_VALUE + 8) + 63) / 64 * 64);
+    const size_t two_tensors = 2 * ((N_ROW * (2 * N_VALUE + 16) + 63) / 64 * 64);
     assert_in_range(varve_hot_bytes(w->hot).staging, two_tensors, two_tensors + 64);
     w->clock = 1;
     close_world(w);
