@@ -111,8 +111,12 @@ static void learn_attention(const struct ggml_tensor *root, const struct ggml_te
         set_stock(slot, false);
         struct learn_facts *facts = &slot->facts;
         facts->attended = true;
-        facts->n_sequence =
-            facts->n_sequence == 0 || n_query < facts->n_sequence ? n_query : facts->n_sequence;
+        /* Reservations go up and down: a full prompt, one query for each sequence, a full prompt.
+         * Real graphs come later and may be smaller. */
+        facts->settled |= facts->n_sequence != 0 && n_query > facts->n_sequence;
+        if (!facts->settled) {
+            facts->n_sequence = n_query;
+        }
         facts->reread |= slot->attention != NULL && slot->attention != (const void *)op;
         slot->attention = op;
     }

@@ -173,7 +173,8 @@ enum ggml_status set_rows_compute(struct plugin_backend *backend, const struct g
 struct learn_facts {
     bool attended;      /* by us, when last asked */
     bool reread;        /* by several nodes of a graph */
-    int64_t n_sequence; /* fewest queries of a graph: the sequences of the context; 0: unknown */
+    int64_t n_sequence; /* of the context; 0: unknown */
+    bool settled;       /* n_sequence is what llama.cpp reserved for, whatever is asked later */
 };
 
 const struct ggml_tensor *learn_root(const struct ggml_tensor *tensor);

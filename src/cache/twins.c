@@ -394,6 +394,12 @@ enum varve_status varve_twins_write(struct varve_twins *twins, const int64_t *ce
     return VARVE_OK;
 }
 
+static bool all_finite(const uint16_t *h, int64_t n) {
+    uint16_t any = 0;
+    for (int64_t i = 0; i < n; i++) any |= (uint16_t)((h[i] & 0x7C00u) == 0x7C00u);
+    return any == 0;
+}
+
 void varve_twins_write_row(struct varve_twins *twins, int64_t i, const float *values) {
     if (i >= twins->n_place || twins->place[i].slab == NULL) return;
     const struct varve_place *const place = &twins->place[i];
@@ -401,5 +407,8 @@ void varve_twins_write_row(struct varve_twins *twins, int64_t i, const float *va
     char *const row = slab->data + (size_t)place->slot * twins->row_bytes;
     const struct varve_narrow_args args = {twins->p.n_value, values, (uint16_t *)(void *)row};
     twins->hot->context->kernels.narrow.run(&args);
-    slab->print[place->slot] = fingerprint(twins, place->cell);
+    /* A value beyond F16 has no twin: with a fingerprint that is wrong on purpose it is stale. */
+    const bool fits = all_finite(args.h, args.n);
+    const uint64_t print = fingerprint(twins, place->cell);
+    slab->print[place->slot] = fits ? print : ~print;
 }

@@ -427,6 +427,28 @@ static void layers_share_the_staging_buffer(void **state) {
     close_world(w);
 }
 
+/* Quantized formats hold values that F16 does not: such a row is read cold, not as infinity. */
+static void values_beyond_f16_stay_cold(void **state) {
+    (void)state;
+    struct world *w = open_world(4, 4, 2, 1);
+    float values[N_VALUE] = {0, 1};
+    const int64_t cells[] = {0, 1, 2};
+    w->n_query = 1;
+    assert_int_equal(varve_twins_write(w->k.twins, cells, 3), VARVE_OK);
+    for (int i = 0; i < 3; i++) {
+        values[5] = i == 1 ? 7e4f : 65504;
+        varve_format_encode(VARVE_FORMAT_Q8_0, values, N_VALUE, w->k.cold[i]);
+        varve_twins_write_row(w->k.twins, i, values);
+    }
+    struct varve_hot_node node = node_of(w, NULL);
+    node.v = NULL;
+    assert_int_equal(varve_hot_view(w->hot, &node, &w->view), VARVE_OK);
+    assert_int_equal(varve_twins_account(w->k.twins).rows_hot, 2);
+    assert_int_equal(varve_twins_account(w->k.twins).twins_stale, 1);
+    w->clock = 1;
+    close_world(w);
+}
+
 static void bad_input_is_an_error(void **state) {
     (void)state;
     struct world *w = open_world(64, 8, 2, 1);
@@ -468,6 +490,7 @@ int main(void) {
         cmocka_unit_test(failing_memory_reads_cold),
         cmocka_unit_test(a_budget_is_never_exceeded),
         cmocka_unit_test(layers_share_the_staging_buffer),
+        cmocka_unit_test(values_beyond_f16_stay_cold),
         cmocka_unit_test(bad_input_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
