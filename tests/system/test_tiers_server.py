@@ -21,7 +21,7 @@ CACHE = ("--ctk", "q4_0", "--ctv", "q4_0")
 # The cache of prompts is filled by the first few requests; 8 GiB, its default, would grow on.
 WORDS = ["-c", 2048, "--cache-ram", 4, "-t", 2]
 ENV = {"VARVE_TIERS": "f16:256", "VARVE_TRACE": 1, "OMP_WAIT_POLICY": "passive"}
-RING_BYTES = 300 * (2 * 192 + 8) + 128  # 256 + 32 + 8 + 4 rows of 3 KV heads of 64
+RING_BYTES = 300 * (2 * 192 + 16) + 128  # 256 + 32 + 8 + 4 rows of 3 KV heads of 64
 # The model counts on without doubt: small differences of its sums change no word.
 COUNTING = "Numbers: " + " ".join(f"{i}," for i in range(1, 60))
 
