@@ -48,10 +48,11 @@ static const struct argp_option options[] = {
     {"ctv", KEY_TYPE_V, "TYPE", 0, "Type of the V cache", 0},
     {"tiers", KEY_TIERS, "TIERS", 0,
      "f16:W keeps the W most recent rows of a quantized cache in F16 too (W: rows, 1 or more); "
-     "none turns that off (default: VARVE_TIERS, else none)",
+     "none turns that off (default: VARVE_TIERS, else f16:256)",
      0},
     {"sinks", KEY_SINKS, "N", 0,
-     "First rows of a sequence that stay in F16, with --tiers (rows; default: VARVE_SINKS, else 4)",
+     "First rows of a sequence that stay in F16, unless tiers are off (rows; default: "
+     "VARVE_SINKS, else 4)",
      0},
     {"hot-max", KEY_HOT_MAX, "BYTES", 0,
      "The most memory for the rows in F16, in bytes; K, M and G stand for 2^10, 2^20 and 2^30 "

@@ -20,10 +20,6 @@ struct varve_view varve_view_of(const struct varve_plan *plan, const struct varv
     return view;
 }
 
-static uint64_t low_bits(int64_t n) {
-    return n >= 64 ? UINT64_MAX : n <= 0 ? 0 : (UINT64_C(1) << n) - 1;
-}
-
 /* The row of a mask that belongs to a line; NULL without a mask. */
 static const uint16_t *mask_row(const struct varve_view *view, const struct varve_mask *mask,
                                 int64_t line) {
@@ -39,9 +35,9 @@ static const uint16_t *mask_row(const struct varve_view *view, const struct varv
 static uint64_t position_bits(const struct varve_view *view, int64_t line, int64_t pos, int32_t n) {
     const struct varve_attention *a = &view->plan->attention;
     const int64_t query_pos = a->query_pos + view->query0 + line / view->n_line_head;
-    uint64_t bits = low_bits(n);
-    if (a->causal) bits &= low_bits(query_pos - pos + 1);
-    if (a->window > 0) bits &= ~low_bits(query_pos - a->window + 1 - pos);
+    uint64_t bits = varve_low_bits(n);
+    if (a->causal) bits &= varve_low_bits(query_pos - pos + 1);
+    if (a->window > 0) bits &= ~varve_low_bits(query_pos - a->window + 1 - pos);
     return bits;
 }
 
@@ -50,7 +46,7 @@ static uint64_t position_bits(const struct varve_view *view, int64_t line, int64
 static uint64_t mask_bits(const uint16_t *row, int32_t n, bool *zero) {
     uint16_t any = 0;
     for (int32_t j = 0; j < n; j++) any |= row[j];
-    if ((any & 0x7FFFu) == 0) return low_bits(n);
+    if ((any & 0x7FFFu) == 0) return varve_low_bits(n);
     const uint64_t bits = varve_mask_bits(row, n);
     if (bits == 0) return 0;
     uint16_t seen = 0;
@@ -62,7 +58,7 @@ static uint64_t mask_bits(const uint16_t *row, int32_t n, bool *zero) {
 struct varve_span varve_view_span(const struct varve_view *view,
                                   const struct varve_segment *segment, int64_t row, int32_t n) {
     const struct varve_attention *a = &view->plan->attention;
-    struct varve_span span = {0, low_bits(n), true};
+    struct varve_span span = {0, varve_low_bits(n), true};
     if (view->n_line == 0) {
         span.any = span.all;
         return span;
@@ -72,7 +68,7 @@ struct varve_span varve_view_span(const struct varve_view *view,
     const bool by_position = a->causal || a->window > 0;
     for (int64_t line = 0; line < view->n_line; line++) {
         const uint16_t *values = mask_row(view, mask, line);
-        uint64_t bits = low_bits(n);
+        uint64_t bits = varve_low_bits(n);
         if (values != NULL) bits = mask_bits(values + segment->mask_column + row, n, &span.plain);
         if (by_position) bits &= position_bits(view, line, segment->pos + row, n);
         span.any |= bits;

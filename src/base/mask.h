@@ -1,10 +1,16 @@
-/* Bits of the entries of an F16 mask row that hide nothing (are not -inf). */
+/* Words of 64 bits, one for each row, and the entries of an F16 mask row that hide nothing (are not
+ * -inf). */
 #ifndef VARVE_BASE_MASK_H
 #define VARVE_BASE_MASK_H
 
 #include <stdint.h>
 
 #include "base/fp16.h"
+
+/* The lowest n bits; n of any size. */
+static inline uint64_t varve_low_bits(int64_t n) {
+    return n >= 64 ? UINT64_MAX : n <= 0 ? 0 : (UINT64_C(1) << n) - 1;
+}
 
 /* Number of entries that are not -inf. Vectorised by compilers; n of any length. */
 static inline int64_t varve_mask_count(const uint16_t *row, int64_t n) {

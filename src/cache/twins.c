@@ -45,12 +45,24 @@ void varve_twins_drop(struct varve_twins *twins, struct varve_run *run, uint64_t
     run->left &= ~rows;
 }
 
-void varve_twins_sweep(struct varve_twins *twins) {
+/* Takes runs without twins out of the list. */
+static void sweep(struct varve_twins *twins) {
     int32_t n = 0;
     for (int32_t i = 0; i < twins->n_run; i++) {
         if (twins->run[i].live != 0) twins->run[n++] = twins->run[i];
     }
     twins->n_run = n;
+}
+
+/* n rows, then for each slot a fingerprint and when it was wanted. */
+static struct varve_size slots_bytes(const struct varve_twins *twins, int64_t n) {
+    return varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 2 * sizeof(uint64_t));
+}
+
+static struct varve_slab slab_at(const struct varve_twins *twins, char *data, int64_t n) {
+    uint64_t *const print = (uint64_t *)(void *)(data + (size_t)n * twins->row_bytes);
+    return (struct varve_slab){
+        .data = data, .print = print, .wanted = print + n, .n_slot = (int32_t)n};
 }
 
 /* One more ring, or as much of one as the limit leaves. */
@@ -63,20 +75,20 @@ static bool add_slab(struct varve_twins *twins) {
         return false;
     }
     const size_t n_word = (size_t)(n + 63) / 64;
-    struct varve_size size = varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 16);
-    size = varve_size_add(size, n_word * 8 + sizeof(struct varve_slab));
+    const struct varve_size size =
+        varve_size_add(slots_bytes(twins, n), n_word * 8 + sizeof(struct varve_slab));
     if (size.overflow || !varve_hot_take(hot, &hot->bytes.hot, size.value)) return false;
     char *const data = varve_host_allocate(&hot->context->host, size.value);
     if (data == NULL) {
         varve_hot_give(hot, &hot->bytes.hot, size.value);
         return false;
     }
-    uint64_t *const print = (uint64_t *)(void *)(data + (size_t)n * twins->row_bytes);
-    uint64_t *const wanted = print + n;
-    uint64_t *const used = wanted + n;
-    memset(used, 0, n_word * 8);
-    struct varve_slab *const slab = (struct varve_slab *)(void *)(used + n_word);
-    *slab = (struct varve_slab){data, print, wanted, used, (int32_t)n, size.value};
+    struct varve_slab made = slab_at(twins, data, n);
+    made.used = made.wanted + n;
+    made.block_bytes = size.value;
+    memset(made.used, 0, n_word * 8);
+    struct varve_slab *const slab = (struct varve_slab *)(void *)(made.used + n_word);
+    *slab = made; /* it lies in its own block */
     twins->slab[twins->n_slab++] = slab;
     twins->n_slot += n;
     twins->n_free += n;
@@ -239,7 +251,7 @@ static int32_t unstage(struct varve_twins *twins) {
 static void commit(struct varve_twins *twins) {
     if (!twins->p.shared) drop_left(twins);
     const int32_t n_run = unstage(twins);
-    varve_twins_sweep(twins);
+    sweep(twins);
     const struct varve_run *const staged = twins->hot->scratch;
     int64_t n_to_go = count(staged, n_run, false);
     for (int32_t i = 0; i < n_run; i++) {
@@ -257,10 +269,11 @@ static void commit(struct varve_twins *twins) {
             move_row(twins, row);
         }
     }
-    varve_twins_sweep(twins);
+    sweep(twins);
 }
 
-void varve_stage_commit(struct varve_stage *stage) {
+/* Moves what is worth it from a stage to the rings of its tensors, and empties it. */
+static void commit_stage(struct varve_stage *stage) {
     while (stage->twins != NULL) {
         struct varve_twins *const twins = stage->twins;
         commit(twins);
@@ -273,12 +286,11 @@ void varve_stage_commit(struct varve_stage *stage) {
 /* Slots of their own for n rows in the staging buffer. */
 static bool stage_rows(struct varve_twins *twins, int64_t n) {
     struct varve_stage *const stage = twins->p.reread ? &twins->own : &twins->hot->stage;
-    if (stage->attended) varve_stage_commit(stage);
-    struct varve_size size = varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 16);
+    if (stage->attended) commit_stage(stage);
+    const struct varve_size size = slots_bytes(twins, n);
     char *const data = size.overflow ? NULL : varve_stage_allocate(stage, size.value);
     if (data == NULL) return false;
-    uint64_t *const print = (uint64_t *)(void *)(data + (size_t)n * twins->row_bytes);
-    twins->staged = (struct varve_slab){data, print, print + n, NULL, (int32_t)n, 0};
+    twins->staged = slab_at(twins, data, n); /* nothing is marked as used: they go all at once */
     twins->stage = stage;
     twins->next_staged = stage->twins;
     stage->twins = twins;
@@ -336,7 +348,7 @@ static void drop_written(struct varve_twins *twins) {
         drop_cells(twins, place[i].cell, n);
         i += n;
     }
-    varve_twins_sweep(twins);
+    sweep(twins);
 }
 
 /* Slots for the newest n_place rows of the write: staged, or in the rings. */
@@ -378,7 +390,7 @@ enum varve_status varve_twins_write(struct varve_twins *twins, const int64_t *ce
         }
     }
     twins->n_place = 0;
-    if (twins->stage != NULL) varve_stage_commit(twins->stage);
+    if (twins->stage != NULL) commit_stage(twins->stage);
     if (!twins->p.shared) drop_left(twins);
     const size_t bytes = (size_t)n * sizeof *twins->place;
     const bool room =

@@ -3,6 +3,7 @@
 #define VARVE_CACHE_TWINS_H
 
 #include "base/host.h"
+#include "base/mask.h"
 #include "cache/stage.h"
 #include "varve/hot.h"
 
@@ -83,25 +84,15 @@ bool varve_hot_grow(struct varve_hot *hot, void **block, size_t *bytes, size_t w
 /* Ends some twins. Their rows stay readable until the next write. */
 void varve_twins_drop(struct varve_twins *twins, struct varve_run *run, uint64_t rows);
 
-/* Takes runs without twins out of the list. */
-void varve_twins_sweep(struct varve_twins *twins);
-
 /* Whether the cold row still is what it was when the twin was written. */
 bool varve_twins_fresh(const struct varve_twins *twins, const struct varve_run *run, int32_t row);
 
 /* Some rows of a run are in a window or its slack in the view at hand. */
 void varve_twins_want(struct varve_twins *twins, const struct varve_run *run, uint64_t rows);
 
-/* Moves what is worth it from a stage to the rings of its tensors, and empties it. */
-void varve_stage_commit(struct varve_stage *stage);
-
 static inline const char *varve_run_row(const struct varve_twins *twins,
                                         const struct varve_run *run, int32_t row) {
     return run->slab->data + (size_t)(run->slot + row) * twins->row_bytes;
-}
-
-static inline uint64_t varve_low_bits(int64_t n) {
-    return n >= 64 ? UINT64_MAX : n <= 0 ? 0 : (UINT64_C(1) << n) - 1;
 }
 
 #endif

@@ -20,6 +20,7 @@
  * scheduler's callback, so that "100 % were served" is a comparison of two independent counts. */
 #include "ggml-backend.h"
 #include "llama.h"
+#include "logits.h"
 #include "varve/ggml.h"
 
 #include <inttypes.h>
@@ -195,18 +196,6 @@ static FILE *open_or_null(const char *path, const char *mode) {
 
 /* ---- logits --------------------------------------------------------------------------------- */
 
-static double log_of_sum(const float *logits, int n) {
-    double max = logits[0];
-    double sum = 0;
-    for (int i = 1; i < n; i++) {
-        max = logits[i] > max ? logits[i] : max;
-    }
-    for (int i = 0; i < n; i++) {
-        sum += exp(logits[i] - max);
-    }
-    return max + log(sum);
-}
-
 static int top(const float *logits, int n) {
     int best = 0;
     for (int i = 1; i < n; i++) {
@@ -216,13 +205,7 @@ static int top(const float *logits, int n) {
 }
 
 static double compare(struct divergence *d, const float *expected, const float *logits, int n) {
-    const double expected_sum = log_of_sum(expected, n);
-    const double sum = log_of_sum(logits, n);
-    double kl = 0;
-    for (int i = 0; i < n; i++) {
-        const double log_p = expected[i] - expected_sum;
-        kl += exp(log_p) * (log_p - (logits[i] - sum));
-    }
+    const double kl = divergence(expected, logits, (size_t)n);
     d->sum += kl;
     d->max = kl > d->max ? kl : d->max;
     d->same_top += top(expected, n) == top(logits, n);

@@ -29,6 +29,7 @@
  * X and Y are single letters. Logits that are not finite end the program. */
 #include "ggml-backend.h"
 #include "llama.h"
+#include "logits.h"
 #include "varve/ggml.h"
 
 #include <inttypes.h>
@@ -235,29 +236,6 @@ static void get_state(struct host *host, int sequence, struct bytes *to, char na
 static void set_state(struct host *host, int sequence, const struct bytes *from, char name) {
     printf("set_%c %zu\n", name,
            llama_state_seq_set_data(in_use(host), from->data, from->n, sequence));
-}
-
-static double log_of_sum(const float *logits, size_t n) {
-    double max = logits[0];
-    double sum = 0;
-    for (size_t i = 1; i < n; i++) {
-        max = logits[i] > max ? logits[i] : max;
-    }
-    for (size_t i = 0; i < n; i++) {
-        sum += exp(logits[i] - max);
-    }
-    return max + log(sum);
-}
-
-static double divergence(const float *expected, const float *logits, size_t n) {
-    const double expected_sum = log_of_sum(expected, n);
-    const double sum = log_of_sum(logits, n);
-    double kl = 0;
-    for (size_t i = 0; i < n; i++) {
-        const double log_p = expected[i] - expected_sum;
-        kl += exp(log_p) * (log_p - (logits[i] - sum));
-    }
-    return kl;
 }
 
 static void compare(const struct host *host, const char *x, const char *y) {

@@ -23,6 +23,7 @@
  * Logits are compared as in probe.c. Attention nodes are counted by the scheduler's callback. */
 #include "ggml-backend.h"
 #include "llama.h"
+#include "logits.h"
 #include "varve/ggml.h"
 
 #include <inttypes.h>
@@ -205,29 +206,6 @@ static FILE *open_or_null(const char *path, const char *mode) {
 }
 
 /* ---- logits --------------------------------------------------------------------------------- */
-
-static double log_of_sum(const float *logits, int n) {
-    double max = logits[0];
-    double sum = 0;
-    for (int i = 1; i < n; i++) {
-        max = logits[i] > max ? logits[i] : max;
-    }
-    for (int i = 0; i < n; i++) {
-        sum += exp(logits[i] - max);
-    }
-    return max + log(sum);
-}
-
-static double divergence(const float *expected, const float *logits, int n) {
-    const double expected_sum = log_of_sum(expected, n);
-    const double sum = log_of_sum(logits, n);
-    double kl = 0;
-    for (int i = 0; i < n; i++) {
-        const double log_p = expected[i] - expected_sum;
-        kl += exp(log_p) * (log_p - (logits[i] - sum));
-    }
-    return kl;
-}
 
 static void take_logits(struct run *run, int i) {
     const float *logits = llama_get_logits_ith(run->context, i);
