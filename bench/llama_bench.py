@@ -3,8 +3,11 @@
 
 Runs are interleaved (stock, varve, stock, varve...), so that a disturbance hits both; a figure is
 the median of its runs. Stock is the faster of -fa on and -fa off where both work: with a quantized
-V it needs -fa on. Stock takes minutes to fill a deep quantized cache: such cells get --slow-runs
-runs, and the table says how many each cell had.
+V it needs -fa on. Stock takes minutes to fill a deep quantized cache: in such cells each program
+makes all its runs in one process, which fills the cache once and restores it (said in the table).
+There the runs of the two are minutes apart, which only a ratio far from 1 allows.
+At depth, varve's decode has a process of its own: after llama-bench's prefill test the cache is
+restored into a new context, which knows no hot rows yet and would be read cold.
 
 Writes OUT.json (every sample) and OUT.md (the table). To see what it would do: --dry-run.
 """
@@ -20,12 +23,13 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 N_PROMPT, N_DECODE = 512, 32
+FLOATS = ("f16", "f32", "bf16")
 
 # Seconds to start and load, and tokens/s (prefill, decode) of stock on two cores at depth 0 and
 # 7680: first guesses for the time needed, replaced by what is measured.
 LOAD_SECONDS = 1.5
 GUESS = {"f16": ((200, 83), (110, 15)), "quantized": ((180, 22), (110, 14))}
-SLOW_SECONDS = 120  # a run above this is a slow one
+SLOW_SECONDS = 25  # a run above this is a slow one
 
 
 # ---- what to run ----------------------------------------------------------------------------
@@ -36,11 +40,11 @@ class Cell:
     def __init__(self, setting, kind, threads, cache, depth):
         self.setting, self.kind, self.threads = setting, kind, threads
         self.cache, self.depth = cache, depth
-        flash = ("on", "off") if cache in ("f16", "f32", "bf16") else ("on",)
+        flash = ("on", "off") if cache in FLOATS else ("on",)
         self.variants = [f"stock -fa {fa}" for fa in flash] + ["varve"]
         self.samples = {v: {"prefill": [], "decode": []} for v in self.variants}
         self.seconds = {v: guess_seconds(cache, depth) for v in self.variants}
-        self.runs = 0
+        self.rounds, self.repeats = 1, 1  # processes of each variant, and runs in one process
 
     def name(self):
         return f"{self.setting}, {self.cache}, depth {self.depth}"
@@ -54,13 +58,23 @@ class Cell:
         return max((self.median(v, test) or 0, v) for v in self.variants if v != "varve")
 
 
+def guess_fill(cache, depth):
+    (p0, p1), _ = GUESS["f16" if cache in FLOATS else "quantized"]
+    part = min(depth / 7680, 1)
+    return depth * ((1 - part / 2) / p0 + part / 2 / p1)
+
+
 def guess_seconds(cache, depth):
-    (p0, p1), (d0, d1) = GUESS["f16" if cache in ("f16", "f32", "bf16") else "quantized"]
+    (p0, p1), (d0, d1) = GUESS["f16" if cache in FLOATS else "quantized"]
     part = min(depth / 7680, 1)
     # times per token, not speeds, grow with depth
-    prefill = (1 - part) / p0 + part / p1
-    fill = depth * ((1 - part / 2) / p0 + part / 2 / p1)
-    return LOAD_SECONDS + fill + N_PROMPT * prefill + N_DECODE * ((1 - part) / d0 + part / d1)
+    prefill, decode = (1 - part) / p0 + part / p1, (1 - part) / d0 + part / d1
+    return LOAD_SECONDS + guess_fill(cache, depth) + N_PROMPT * prefill + N_DECODE * decode
+
+
+def repeat_seconds(cell):
+    """A further run in a process: the cache is restored, not filled again."""
+    return guess_seconds(cell.cache, cell.depth) - guess_fill(cell.cache, cell.depth) - LOAD_SECONDS
 
 
 def cells_of(args):
@@ -75,16 +89,18 @@ def cells_of(args):
                 cells.append(Cell("host without OpenMP", "noomp", args.threads, cache, depth))
     for cell in cells:
         slow = max(cell.seconds.values()) > SLOW_SECONDS
-        cell.runs = min(args.runs, args.slow_runs) if slow else args.runs
-    return cells
+        cell.rounds, cell.repeats = (1, args.runs) if slow else (args.runs, 1)
+        for variant in cell.variants:
+            cell.seconds[variant] += (cell.repeats - 1) * repeat_seconds(cell)
+    return sorted(cells, key=lambda c: c.depth)
 
 
 # ---- running --------------------------------------------------------------------------------
 
-def command_of(args, cell, variant):
+def command_of(args, cell, variant, prompt, decode):
     folder = args.llama / ("bin" if cell.kind == "linked" else f"{cell.kind}/bin")
     flash = variant.rsplit(" ", 1)[1] if variant != "varve" else "on"
-    words = [folder / "llama-bench", "-m", args.model, "-p", N_PROMPT, "-n", N_DECODE, "-r", 1,
+    words = [folder / "llama-bench", "-m", args.model, "-p", prompt, "-n", decode, "-r", cell.repeats,
              "-d", cell.depth, "-t", cell.threads, "-ctk", cell.cache, "-ctv", cell.cache,
              "-fa", flash, "-o", "json"]
     if variant == "varve":
@@ -93,14 +109,21 @@ def command_of(args, cell, variant):
 
 
 def run_once(args, cell, variant):
-    """Adds one sample of each test; False when the program failed."""
-    command = command_of(args, cell, variant)
+    """Adds the samples of each test; False when the program failed."""
+    began = time.monotonic()
+    apart = variant == "varve" and cell.depth > 0
+    parts = [(N_PROMPT, 0), (0, N_DECODE)] if apart else [(N_PROMPT, N_DECODE)]
+    ok = all(run_part(args, cell, variant, command_of(args, cell, variant, *part))
+             for part in parts)
+    cell.seconds[variant] = time.monotonic() - began
+    return ok
+
+
+def run_part(args, cell, variant, command):
     drop = ("VARVE_", "LLAMA_ARG_", "GGML_", "OMP_")
     env = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
-    began = time.monotonic()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, env=env, check=False)
-    cell.seconds[variant] = time.monotonic() - began
     if done.returncode != 0:
         print(f"failed: {' '.join(command)}\n{done.stderr[-1500:]}", file=sys.stderr)
         return False
@@ -111,7 +134,7 @@ def run_once(args, cell, variant):
         return False
     for test in json.loads(done.stdout):
         name = "prefill" if test["n_gen"] == 0 else "decode"
-        cell.samples[variant][name].append(test["avg_ts"])
+        cell.samples[variant][name] += test["samples_ts"]
     args.level = next((line.split("(")[1].split(";")[0] for line in done.stderr.splitlines()
                        if "runs on varve (" in line), args.level)
     return True
@@ -119,7 +142,7 @@ def run_once(args, cell, variant):
 
 def schedule(cells, runs):
     """Round by round over all cells: if time runs out, every cell has had some runs."""
-    return [(cell, variant) for i in range(runs) for cell in cells if i < cell.runs
+    return [(cell, variant) for i in range(runs) for cell in cells if i < cell.rounds
             for variant in cell.variants]
 
 
@@ -161,6 +184,7 @@ def rows_of(cell):
             yield {"setting": cell.setting, "threads": cell.threads, "cache": cell.cache,
                    "depth": cell.depth, "test": test, "stock": stock, "stock_variant": variant,
                    "varve": varve, "ratio": varve / stock,
+                   "one_process": cell.repeats > 1,
                    "runs": min(len(cell.samples[v][test]) for v in cell.variants)}
 
 
@@ -175,7 +199,8 @@ def markdown(args, rows):
     for r in rows:
         lines.append(f"| {r['setting']} | {r['cache']} | {r['depth']} | {r['test']} | "
                      f"{r['stock']:.1f} | {r['stock_variant'].rsplit(' ', 1)[1]} | "
-                     f"{r['varve']:.1f} | {r['ratio']:.2f} | {r['runs']} |")
+                     f"{r['varve']:.1f} | {r['ratio']:.2f} | "
+                     f"{r['runs']}{' (one process)' if r['one_process'] else ''} |")
     return "\n".join(lines) + "\n"
 
 
@@ -219,13 +244,11 @@ def parse():
     parser.add_argument("--llama", type=pathlib.Path, help="default: BUILD/llama")
     parser.add_argument("--model", type=pathlib.Path, help="default: LLAMA/model.gguf")
     parser.add_argument("--depths", type=numbers, default=[0, 2048, 7680])
-    parser.add_argument("--extra-depths", type=numbers, default=[0, 2048],
+    parser.add_argument("--extra-depths", type=numbers, default=[0, 2048, 7680],
                         help="for more threads than cores and the host without OpenMP")
     parser.add_argument("--types", type=words, default=["f16", "q8_0", "q4_0"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--slow-runs", type=int, default=3,
-                        help=f"for cells of more than {SLOW_SECONDS} s a run (default 3)")
     parser.add_argument("--quick", action="store_true", help="depths 0 and 1024, one run")
     parser.add_argument("--at-least", type=float, default=0.97, help="ratio wanted (exit code)")
     parser.add_argument("--out", type=pathlib.Path, help="default: BUILD/bench/llama-bench")
@@ -247,7 +270,7 @@ def main():
     print(f"{len(plan)} runs of llama-bench, about {clock(seconds_left(plan))} on two cores; "
           f"results in {args.out}.md and .json", flush=True)
     for cell in cells:
-        print(f"  {cell.name()}: {cell.runs} x ({', '.join(cell.variants)}), about "
+        print(f"  {cell.name()}: {cell.rounds} x {cell.repeats} x ({', '.join(cell.variants)}), about "
               f"{clock(sum(cell.seconds.values()))} each", flush=True)
     if args.dry_run:
         return 0
