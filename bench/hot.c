@@ -2,15 +2,20 @@
  *
  *     bench-hot [head_dim [heads_kv [group [rows [window [threads]]]]]]
  *
- * A step writes one row of K and of V, makes the view and attends. Beside it: the same rows all
- * cold, without a tier. The parts are timed one by one; nothing of the cold rows stays in the cache
- * between steps that would not with many layers: there are N_LAYER of them, in turn. */
+ * A step writes one row of K and of V, makes the view and attends, comparing fingerprints on the
+ * way as the plug-in does. Beside it: the same rows all cold, without a tier. The comparisons are
+ * also timed alone, by one thread; nothing of the cold rows stays in the cache between steps that
+ * would not with many layers: there are N_LAYER of them, in turn. */
 #include "measure.h"
 
 #include "varve/hot.h"
 
 #include <math.h>
 #include <stdio.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 enum { ROUNDS = 41, N_LAYER = 30 };
 
@@ -36,7 +41,7 @@ struct bench {
 };
 
 struct times {
-    double cold, mixed, write, view;
+    double cold, mixed, write, view, check;
 };
 
 static void must(enum varve_status status) {
@@ -68,14 +73,40 @@ static void write_rows(struct bench *b, struct varve_twins *twins, int64_t first
 
 static struct varve_hot_node node_of(const struct bench *b, const struct layer *layer) {
     struct varve_hot_node node = {
-        .cold = b->cold, .n_query = 1, .k = layer->k_twins, .v = layer->v_twins};
+        .cold = b->cold, .n_query = 1, .k = layer->k_twins, .v = layer->v_twins, .defer = true};
     node.cold.k = layer->k;
     node.cold.v = layer->v;
     return node;
 }
 
+static int32_t worker_of_thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* All tasks of a plan, and behind those of the first phase the checks of a view. */
+static void run_tasks(struct bench *b, const struct varve_plan *plan, const struct varve_io *io,
+                      struct varve_hot_view *view) {
+#pragma omp parallel num_threads(b->n_thread)
+    for (int32_t phase = 0; phase < VARVE_PHASE_COUNT; phase++) {
+        const int64_t n_task = varve_plan_n_task(plan, phase);
+        const int64_t n_check = view != NULL && phase == 0 ? view->n_check : 0;
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < n_task + n_check; i++) {
+            if (i < n_task) {
+                varve_run_task(plan, io, b->scratch, phase, i, worker_of_thread());
+            } else {
+                varve_hot_check(view, i - n_task);
+            }
+        }
+    }
+}
+
 static double attend(struct bench *b, const struct varve_segment *segments, int64_t n_segment,
-                     struct varve_plan **plan) {
+                     struct varve_hot_view *view, struct varve_plan **plan) {
     if (*plan == NULL) {
         must(varve_plan_create(b->context, &b->attention, segments, n_segment, b->n_thread, plan));
         free(b->scratch);
@@ -86,9 +117,16 @@ static double attend(struct bench *b, const struct varve_segment *segments, int6
                                 .segments = segments,
                                 .n_segment = n_segment,
                                 .output = {.data = b->output, .head_stride = head}};
+    must(varve_io_check(*plan, &io));
     const double start = seconds();
-    must(varve_run(*plan, &io, b->scratch, b->n_thread));
-    return seconds() - start;
+    run_tasks(b, *plan, &io, view);
+    const bool fresh = view == NULL || varve_hot_settle(view);
+    const double end = seconds();
+    if (!fresh) {
+        fprintf(stderr, "bench-hot: a twin was stale\n");
+        exit(1);
+    }
+    return end - start;
 }
 
 /* One step of all layers; mean times of one. */
@@ -97,7 +135,7 @@ static struct times step(struct bench *b) {
     for (int i = 0; i < N_LAYER; i++) {
         struct layer *layer = &b->layer[i];
         struct varve_hot_node node = node_of(b, layer);
-        t.cold += attend(b, &node.cold, 1, &b->plan_cold);
+        t.cold += attend(b, &node.cold, 1, NULL, &b->plan_cold);
     }
     for (int i = 0; i < N_LAYER; i++) {
         struct layer *layer = &b->layer[i];
@@ -109,10 +147,19 @@ static struct times step(struct bench *b) {
         start = seconds();
         must(varve_hot_view(b->hot, &node, &b->view));
         t.view += seconds() - start;
-        t.mixed += attend(b, b->view.segments, b->view.n_segment, &b->plan_mixed);
+        t.mixed += attend(b, b->view.segments, b->view.n_segment, &b->view, &b->plan_mixed);
+    }
+    for (int i = 0; i < N_LAYER; i++) {
+        const struct varve_hot_node node = node_of(b, &b->layer[i]);
+        must(varve_hot_view(b->hot, &node, &b->view));
+        const double start = seconds();
+        for (int64_t c = 0; c < b->view.n_check; c++) varve_hot_check(&b->view, c);
+        t.check += seconds() - start;
+        (void)varve_hot_settle(&b->view);
     }
     b->at++;
-    return (struct times){t.cold / N_LAYER, t.mixed / N_LAYER, t.write / N_LAYER, t.view / N_LAYER};
+    return (struct times){t.cold / N_LAYER, t.mixed / N_LAYER, t.write / N_LAYER, t.view / N_LAYER,
+                          t.check / N_LAYER};
 }
 
 static void measure(struct bench *b, enum varve_format format, int32_t window) {
@@ -138,13 +185,14 @@ static void measure(struct bench *b, enum varve_format format, int32_t window) {
     }
     for (b->at = 0; b->at < window + 64; b->at += 8) {
         for (int i = 0; i < N_LAYER; i++) {
-            const struct varve_hot_node node = node_of(b, &b->layer[i]);
+            struct varve_hot_node node = node_of(b, &b->layer[i]);
+            node.defer = false;
             write_rows(b, b->layer[i].k_twins, b->at, 8);
             write_rows(b, b->layer[i].v_twins, b->at, 8);
             must(varve_hot_view(b->hot, &node, &b->view));
         }
     }
-    double cold[ROUNDS], mixed[ROUNDS], write[ROUNDS], view[ROUNDS];
+    double cold[ROUNDS], mixed[ROUNDS], write[ROUNDS], view[ROUNDS], check[ROUNDS];
     (void)step(b);
     for (int i = 0; i < ROUNDS; i++) {
         const struct times t = step(b);
@@ -152,12 +200,15 @@ static void measure(struct bench *b, enum varve_format format, int32_t window) {
         mixed[i] = t.mixed + t.write + t.view;
         write[i] = t.write;
         view[i] = t.view;
+        check[i] = t.check;
     }
-    const double c = median(cold, ROUNDS), m = median(mixed, ROUNDS);
-    printf("%-5s all cold %8.1f us   mixed %8.1f us (x %.3f)   of it twins %5.1f us, view %5.1f us "
-           "(%.1f %%)\n",
-           varve_format_name(format), 1e6 * c, 1e6 * m, m / c, 1e6 * median(write, ROUNDS),
-           1e6 * median(view, ROUNDS), 100 * (median(write, ROUNDS) + median(view, ROUNDS)) / m);
+    const double c = median(cold, ROUNDS), m = median(mixed, ROUNDS), t = median(write, ROUNDS),
+                 s = median(view, ROUNDS), f = median(check, ROUNDS) / b->n_thread;
+    printf(
+        "%-5s all cold %8.1f us   mixed %8.1f us (x %.3f)   of it twins %5.1f us, view %5.1f us, "
+        "fingerprints %5.1f us on %d threads (%.1f %%)\n",
+        varve_format_name(format), 1e6 * c, 1e6 * m, m / c, 1e6 * t, 1e6 * s, 1e6 * f, b->n_thread,
+        100 * (t + s + f) / m);
     varve_hot_view_release(&b->view);
     varve_hot_destroy(b->hot);
     varve_plan_destroy(b->plan_cold);

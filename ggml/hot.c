@@ -18,6 +18,7 @@ struct store {
 };
 
 struct part {
+    struct varve_hot_node node;
     struct varve_mask mask;
     struct varve_hot_view view;
 };
@@ -52,6 +53,7 @@ struct plugin_hot {
     struct part *part;
     struct hot_part *ready;
     int64_t n_part;
+    struct store *k, *v; /* of the node at hand */
     uint64_t n_write;
     struct account account;
 };
@@ -405,17 +407,42 @@ static const void *at_batch(const void *data, int64_t b, int64_t stride) {
     return (const char *)data + b * stride;
 }
 
-/* Batch entry b of a node, as a node of its own. */
-static enum varve_status make_part(struct plugin_hot *hot, int64_t b,
-                                   const struct varve_attention *attention,
-                                   const struct varve_io *io, struct varve_twins *k,
-                                   struct varve_twins *v) {
+static void warn_cold(enum varve_status status) {
+    if (plugin_first_time(plugin_hash(4, &status, sizeof(status)))) {
+        plugin_log(GGML_LOG_LEVEL_WARN, "all rows are read cold: %s", varve_status_text(status));
+    }
+}
+
+/* The segments of a part. Without memory for them, all its rows are read cold. */
+static void view_part(struct plugin_hot *hot, int64_t b) {
     struct part *part = &hot->part[b];
     struct hot_part *ready = &hot->ready[b];
-    struct varve_hot_node node = {
-        .cold = io->segments[0], .n_query = attention->n_query, .k = k, .v = v};
-    node.cold.k = at_batch(node.cold.k, b, node.cold.k_batch_stride);
-    node.cold.v = at_batch(node.cold.v, b, node.cold.v_batch_stride);
+    const enum varve_status status = varve_hot_view(hot->tier, &part->node, &part->view);
+    ready->view = &part->view;
+    ready->io.segments = part->view.segments;
+    ready->io.n_segment = part->view.n_segment;
+    if (status == VARVE_OK) {
+        return;
+    }
+    ready->view = NULL;
+    ready->io.segments = &part->node.cold;
+    ready->io.n_segment = 1;
+    warn_cold(status);
+}
+
+/* Batch entry b of a node, as a node of its own. */
+static void make_part(struct plugin_hot *hot, int64_t b, const struct varve_attention *attention,
+                      const struct varve_io *io) {
+    struct part *part = &hot->part[b];
+    struct hot_part *ready = &hot->ready[b];
+    part->node = (struct varve_hot_node){.cold = io->segments[0],
+                                         .n_query = attention->n_query,
+                                         .k = hot->k->twins,
+                                         .v = hot->v->twins,
+                                         .defer = true};
+    struct varve_segment *cold = &part->node.cold;
+    cold->k = at_batch(cold->k, b, cold->k_batch_stride);
+    cold->v = at_batch(cold->v, b, cold->v_batch_stride);
     memcpy(&ready->attention, attention, sizeof(*attention)); /* with its padding: it is a key */
     ready->attention.n_batch = 1;
     ready->io = *io;
@@ -424,15 +451,12 @@ static enum varve_status make_part(struct plugin_hot *hot, int64_t b,
         part->mask.data =
             at_batch(part->mask.data, b % part->mask.n_batch, part->mask.batch_stride);
         part->mask.n_batch = 1;
-        node.mask = &part->mask;
+        part->node.mask = &part->mask;
         ready->io.mask = &part->mask;
     }
     ready->io.query.data = at_batch(io->query.data, b, io->query.batch_stride);
     ready->io.output.data = (float *)((char *)io->output.data + b * io->output.batch_stride);
-    const enum varve_status status = varve_hot_view(hot->tier, &node, &part->view);
-    ready->io.segments = part->view.segments;
-    ready->io.n_segment = part->view.n_segment;
-    return status;
+    view_part(hot, b);
 }
 
 /* A mask that differs by head: all rows are read cold, counted as the first head sees them. */
@@ -474,24 +498,37 @@ int64_t hot_parts(struct plugin_backend *backend, const struct ggml_tensor *op,
         return 0;
     }
     const int64_t n = attention->n_batch;
-    enum varve_status status = reserve_parts(hot, n) ? VARVE_OK : VARVE_ERROR_MEMORY;
-    for (int64_t b = 0; b < n && status == VARVE_OK; b++) {
-        status = make_part(hot, b, attention, io, k->twins, v->twins);
-    }
-    count_store(hot, k, SIDE_K);
-    if (v != k) {
-        count_store(hot, v, SIDE_V);
-    }
-    count_bytes(hot);
-    if (status != VARVE_OK) {
-        if (plugin_first_time(plugin_hash(4, &status, sizeof(status)))) {
-            plugin_log(GGML_LOG_LEVEL_WARN, "'%s': all rows are read cold: %s", op->name,
-                       varve_status_text(status));
-        }
+    if (!reserve_parts(hot, n)) {
+        warn_cold(VARVE_ERROR_MEMORY);
         return 0;
+    }
+    hot->k = k;
+    hot->v = v;
+    for (int64_t b = 0; b < n; b++) {
+        make_part(hot, b, attention, io);
     }
     *parts = hot->ready;
     return n;
+}
+
+bool hot_settle(struct plugin_backend *backend, int64_t b) {
+    struct plugin_hot *hot = backend->hot;
+    struct part *part = &hot->part[b];
+    if (hot->ready[b].view == NULL || varve_hot_settle(&part->view)) {
+        return true;
+    }
+    part->node.defer = false;
+    view_part(hot, b);
+    return false;
+}
+
+void hot_finish(struct plugin_backend *backend) {
+    struct plugin_hot *hot = backend->hot;
+    count_store(hot, hot->k, SIDE_K);
+    if (hot->v != hot->k) {
+        count_store(hot, hot->v, SIDE_V);
+    }
+    count_bytes(hot);
 }
 
 void hot_describe(const struct plugin_backend *backend, const struct ggml_tensor *op, char *text,

@@ -141,6 +141,7 @@ struct varve_twins *hot_write(struct plugin_backend *backend, const struct ggml_
 struct hot_part {
     struct varve_attention attention;
     struct varve_io io;
+    struct varve_hot_view *view; /* its checks run beside the attention; NULL: there are none */
 };
 
 /* Splits a node by batch entry into parts that read recent rows hot. Returns their number; 0: there
@@ -148,6 +149,13 @@ struct hot_part {
 int64_t hot_parts(struct plugin_backend *backend, const struct ggml_tensor *op,
                   const struct varve_attention *attention, const struct varve_io *io,
                   const struct hot_part **parts);
+
+/* After part b has run, with its checks: whether the result stands. If not, the part is made anew,
+ * without checks, and must run again. */
+bool hot_settle(struct plugin_backend *backend, int64_t b);
+
+/* After the last part of a node: brings the account up to date. */
+void hot_finish(struct plugin_backend *backend);
 
 /* Text about the tiers for the line that says that varve took hold. */
 void hot_describe(const struct plugin_backend *backend, const struct ggml_tensor *op, char *text,

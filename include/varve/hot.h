@@ -15,6 +15,9 @@
  *     varve_hot_view(hot, &node, view)                   -> view->segments
  *     varve_plan_create, varve_run over these segments
  *
+ * Engines that drive tasks themselves let the fingerprints be compared beside the attention
+ * (node.defer): varve_hot_check for each check on any thread, then varve_hot_settle.
+ *
  * A cell is a place for one row in the engine's tensor. Cells are not positions: age comes from the
  * order of writing, visibility from the mask. Objects that belong to one struct varve_hot are used
  * by one thread at a time, except varve_twins_write_row. */
@@ -170,6 +173,9 @@ struct varve_hot_node {
     /* Twins of K and of V, or NULL where there are none. k and v of `cold` lie in their cells, with
      * the stride of the cells; they may begin inside a row. MLA: the same twins for both. */
     struct varve_twins *k, *v;
+    /* Twins are taken to be fresh; varve_hot_check compares them, varve_hot_settle says whether the
+     * result may be used. */
+    bool defer;
 };
 
 /* Which rows to read where. Zero-initialise; used again and again; ended by varve_hot_view_release.
@@ -177,11 +183,14 @@ struct varve_hot_node {
 struct varve_hot_view {
     const struct varve_segment *segments; /* for varve_plan_create and varve_io */
     int64_t n_segment;
-    int64_t n_row; /* rows of all segments: those of `cold`, and once more where queries differ */
+    int64_t n_row;   /* rows of all segments: those of `cold`, and once more where queries differ */
+    int64_t n_check; /* calls of varve_hot_check; 0 unless the node defers */
     struct varve_mask mask; /* private: of segments in which queries differ */
     struct varve_hot *hot;  /* private from here on */
-    void *block[3];
-    size_t block_bytes[3];
+    struct varve_twins *side[2];
+    struct varve_twins_account counted[2];
+    void *block[4];
+    size_t block_bytes[4];
 };
 
 /** Looks up which rows have twins, checks these against the cold rows, and lists segments that read
@@ -196,6 +205,24 @@ struct varve_hot_view {
  *  @see    docs/DESIGN.md 9 */
 VARVE_API enum varve_status varve_hot_view(struct varve_hot *hot, const struct varve_hot_node *node,
                                            struct varve_hot_view *view);
+
+/** Compares the fingerprints of some rows of a view whose node defers (about 64 of them).
+ *  @units  i: 0 .. view->n_check - 1.
+ *  @owns   nothing.
+ *  @errors none: what is found is kept in the view.
+ *  @threads safe for different i, and beside the run over the view's segments.
+ *  @see    docs/DESIGN.md 9 */
+VARVE_API void varve_hot_check(struct varve_hot_view *view, int64_t i);
+
+/** Ends a run over a view whose node defers. True: every twin was fresh, the result stands. False:
+ *  some were stale (or not compared), these are dropped, and the result must be thrown away: make
+ *  the view again, without `defer`, and run again. Rows are counted when it stands.
+ *  @units  view: any; true for one that was settled or does not defer.
+ *  @owns   nothing.
+ *  @errors none.
+ *  @threads one thread per tier, after all checks.
+ *  @see    docs/DESIGN.md 9 */
+VARVE_API bool varve_hot_settle(struct varve_hot_view *view);
 
 /** Frees what a view holds.
  *  @units  view: may be zero-initialised.

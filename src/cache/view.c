@@ -35,10 +35,13 @@ static void see_all(const struct varve_look *look, struct varve_side *side) {
     }
 }
 
-/* Compares fingerprints that were not compared in this view yet; drops what is stale. */
-static void check_rows(struct varve_twins *twins, struct varve_run *run, uint64_t rows) {
+/* Compares fingerprints that were not compared in this view yet; drops what is stale. A node that
+ * defers takes them to be fresh and only notes which ones it relies on. */
+static void check_rows(const struct varve_look *look, struct varve_twins *twins,
+                       struct varve_run *run, uint64_t rows) {
     rows &= run->live & ~run->checked;
     run->checked |= rows;
+    if (look->node->defer) return;
     for (; rows != 0; rows &= rows - 1) {
         const int32_t row = __builtin_ctzll(rows);
         if (varve_twins_fresh(twins, run, row)) continue;
@@ -54,7 +57,7 @@ static void pin(const struct varve_look *look, struct varve_side *side) {
         for (int32_t r = 0; r < side->n_run; r++) {
             struct varve_run *const run = &side->twins->run[r];
             const uint64_t seen = side->seen[q * side->n_run + r];
-            check_rows(side->twins, run, seen);
+            check_rows(look, side->twins, run, seen);
             run->pinned |= seen & run->live;
             run->left &= ~run->pinned;
         }
@@ -74,7 +77,7 @@ static void walk(const struct varve_look *look, struct varve_side *side, int64_t
             *seen &= run->live;
             by_age = varve_age_step(*seen, n_newer, window).window;
             sinks = *seen & run->pinned & ~by_age;
-            check_rows(twins, run, by_age | sinks);
+            check_rows(look, twins, run, by_age | sinks);
         } while (((by_age | sinks) & ~run->live) != 0);
         side->hot[q * side->n_run + r] = by_age | sinks;
         n_newer += __builtin_popcountll(*seen);
@@ -88,16 +91,29 @@ static void walk(const struct varve_look *look, struct varve_side *side, int64_t
 }
 
 /* Rows are counted as they will be read: all cold where there is no memory for segments. */
-static void count_rows(const struct varve_look *look, const struct varve_side *side, bool cold) {
-    if (side->twins == NULL) return;
-    struct varve_twins_account *const account = &side->twins->account;
+static struct varve_twins_account count_side(const struct varve_look *look,
+                                             const struct varve_side *side, bool cold) {
     int64_t n_visible = 0;
     for (int64_t q = 0; q < look->n_query; q++) n_visible += look->n_visible[q];
     const int64_t n_hot = cold ? 0 : side->n_hot, n_sink = cold ? 0 : side->n_sink;
-    account->rows_hot += (uint64_t)n_hot;
-    account->rows_sink += (uint64_t)n_sink;
-    account->rows_cold += (uint64_t)(n_visible - n_hot - n_sink);
-    account->rows_missed += (uint64_t)(side->n_missed + side->n_hot - n_hot);
+    return (struct varve_twins_account){
+        .rows_hot = (uint64_t)n_hot,
+        .rows_sink = (uint64_t)n_sink,
+        .rows_cold = (uint64_t)(n_visible - n_hot - n_sink),
+        .rows_missed = (uint64_t)(side->n_missed + side->n_hot - n_hot),
+    };
+}
+
+void varve_view_count(struct varve_hot_view *view) {
+    for (int i = 0; i < 2; i++) {
+        if (view->side[i] == NULL) continue;
+        struct varve_twins_account *const account = &view->side[i]->account;
+        account->rows_hot += view->counted[i].rows_hot;
+        account->rows_sink += view->counted[i].rows_sink;
+        account->rows_cold += view->counted[i].rows_cold;
+        account->rows_missed += view->counted[i].rows_missed;
+        view->side[i] = NULL;
+    }
 }
 
 /* ---- what leaves the window --------------------------------------------------------------- */
@@ -240,11 +256,13 @@ enum varve_status varve_hot_view(struct varve_hot *hot, const struct varve_hot_n
     view->segments = NULL;
     view->n_segment = 0;
     view->n_row = 0;
+    view->n_check = 0;
+    view->side[0] = view->side[1] = NULL;
     struct varve_look look = {
         .hot = hot, .node = node, .n_query = node->n_query, .n_row = node->cold.n_rows};
     look.k.twins = node->k;
     look.v.twins = node->v;
-    const enum varve_status status = check_node(&look, &look.k, &look.v);
+    enum varve_status status = check_node(&look, &look.k, &look.v);
     if (status != VARVE_OK) return status;
     const bool same = node->k == node->v && node->k != NULL && look.k.cell0 == look.v.cell0;
     if (same) look.v.n_run = 0; /* needs no words of its own */
@@ -259,14 +277,19 @@ enum varve_status varve_hot_view(struct varve_hot *hot, const struct varve_hot_n
     } else {
         look_at(&look, &look.v);
     }
-    const enum varve_status listed = varve_look_segments(&look, view);
-    count_rows(&look, &look.k, listed != VARVE_OK);
-    if (!same) count_rows(&look, &look.v, listed != VARVE_OK);
-    return listed;
+    status = varve_look_segments(&look, view);
+    if (status == VARVE_OK && node->defer) status = varve_look_checks(&look, view);
+    if (status != VARVE_OK) view->n_segment = view->n_row = 0;
+    view->counted[0] = count_side(&look, &look.k, status != VARVE_OK);
+    view->counted[1] = count_side(&look, &look.v, status != VARVE_OK);
+    view->side[0] = node->k;
+    view->side[1] = same ? NULL : node->v;
+    if (status != VARVE_OK || !node->defer) varve_view_count(view);
+    return status;
 }
 
 void varve_hot_view_release(struct varve_hot_view *view) {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < N_VARVE_VIEW; i++) {
         if (view->block[i] == NULL) continue;
         struct varve_hot *const hot = view->hot;
         varve_host_release(&hot->context->host, view->block[i], view->block_bytes[i]);

@@ -38,7 +38,13 @@ uint64_t varve_look_visible(const struct varve_look *look, int64_t q, int64_t ro
 /* Lists the segments. `look` is complete. */
 enum varve_status varve_look_segments(const struct varve_look *look, struct varve_hot_view *view);
 
+/* Lists the comparisons that the node defers. */
+enum varve_status varve_look_checks(const struct varve_look *look, struct varve_hot_view *view);
+
+/* Adds the rows of a view to the account, once. */
+void varve_view_count(struct varve_hot_view *view);
+
 /* The blocks of a view. */
-enum { VARVE_VIEW_WORK, VARVE_VIEW_SEGMENTS, VARVE_VIEW_MASK };
+enum { VARVE_VIEW_WORK, VARVE_VIEW_SEGMENTS, VARVE_VIEW_MASK, VARVE_VIEW_CHECKS, N_VARVE_VIEW };
 
 #endif
