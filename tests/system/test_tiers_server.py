@@ -152,5 +152,32 @@ def mix():
           counted["content"])
 
 
+# ---- one slot -------------------------------------------------------------------------------
+
+def same_as_run():
+    """Greedy text of one slot and of `varve run`: the same model, cache, tiers and cuts. The prompts
+    are longer than the window, and one is longer than a ubatch."""
+    words = ["-c", 2048, "-np", 1, "-t", 2, "-ub", 512]
+    prompts = [COUNTING, common.excerpt(1500), common.excerpt(3500)]
+    with common.Server(program("llama-server"), words, CACHE, ENV) as one:
+        one.healthy()
+        served = [ask(one.port, text, 32) for text in prompts]
+    for text, answer in zip(prompts, served):
+        with common.folder() as folder:
+            path = pathlib.Path(folder) / "prompt"
+            path.write_text(text, encoding="utf-8")
+            figures = pathlib.Path(folder) / "figures.json"
+            result = common.run([common.LAUNCHER, "run", "-m", common.MODEL, "-f", path, "-n", 32,
+                                 "-c", 2048, "-t", 2, *CACHE, "--tiers", ENV["VARVE_TIERS"],
+                                 "--json", figures], ENV)
+            if not check(result.code == 0, "varve run answers", result):
+                continue
+            ran = json.loads(figures.read_text(encoding="utf-8"))["runs"][0]
+        check(ran["prompt"]["tokens"] == answer["tokens_evaluated"] and
+              ran["generated"]["text"] == answer["content"] and len(answer["content"]) > 40,
+              f"{answer['tokens_evaluated']} tokens: one slot and varve run give the same greedy "
+              f"text: {answer['content'][:40]!r}...", ran["generated"]["text"])
+
+
 common.need(common.PLUGIN, common.LAUNCHER, common.MODEL, program("llama-server"))
-common.main(mix)
+common.main(mix, same_as_run)
