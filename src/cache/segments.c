@@ -1,7 +1,8 @@
 /* From bits to segments. Rows that all queries read in the same way go into segments under the
  * caller's mask. Where queries differ (the window of an early query ends before that of a late
  * one), a row stands in one segment for each way of reading it, under a mask that shows it only to
- * the queries that read it in this way. */
+ * the queries that read it in this way. Rows come in an order that does not depend on where twins
+ * lie, so that neither do the sums over them. */
 #include <string.h>
 
 #include "base/checked.h"
@@ -23,6 +24,12 @@ struct stretch {
 struct piece {
     int64_t row, n;
     int32_t k_run, k_bit, v_run, v_bit;
+};
+
+/* A piece that is read in the same ways throughout: bit `how` of ways. */
+struct part {
+    struct piece piece;
+    uint32_t ways;
 };
 
 /* Where segments go. Used twice: without memory, to count, and again to write. */
@@ -94,14 +101,14 @@ static const char *hot_row(const struct varve_side *side, int32_t run, int32_t b
            (size_t)side->value0 * sizeof(uint16_t);
 }
 
-/* Rows first .. first + n - 1 of a piece, read in one way, under the caller's mask. */
+/* A piece read in one way, under the caller's mask. */
 static struct varve_segment segment_of(const struct varve_look *look, const struct piece *piece,
-                                       int64_t first, int64_t n, int32_t how) {
+                                       int32_t how) {
     struct varve_segment s = look->node->cold;
-    const int64_t row = piece->row + first;
+    const int64_t row = piece->row;
     s.k = (const char *)s.k + row * s.k_row_stride;
     s.v = (const char *)s.v + row * s.v_row_stride;
-    s.n_rows = n;
+    s.n_rows = piece->n;
     s.mask_column += row;
     s.mask = look->node->mask;
     s.pos += row;
@@ -109,13 +116,13 @@ static struct varve_segment segment_of(const struct varve_look *look, const stru
     s.v_batch_stride = 0;
     if ((how & READ_K_HOT) != 0) {
         s.k_format = VARVE_FORMAT_F16;
-        s.k = hot_row(&look->k, piece->k_run, piece->k_bit + (int32_t)first);
+        s.k = hot_row(&look->k, piece->k_run, piece->k_bit);
         s.k_row_stride = (int64_t)look->k.twins->row_bytes;
         s.k_head_stride = hot_head_stride(&look->k);
     }
     if ((how & READ_V_HOT) != 0) {
         s.v_format = VARVE_FORMAT_F16;
-        s.v = hot_row(&look->v, piece->v_run, piece->v_bit + (int32_t)first);
+        s.v = hot_row(&look->v, piece->v_run, piece->v_bit);
         s.v_row_stride = (int64_t)look->v.twins->row_bytes;
         s.v_head_stride = hot_head_stride(&look->v);
     }
@@ -141,33 +148,29 @@ static void add(struct list *list, const struct varve_segment *segment) {
     if (list->segment != NULL) list->segment[list->n_segment - 1] = list->last;
 }
 
-/* Mask values of some rows of a piece for the queries that read them in this way; -inf for others.
- */
-static void fill_mask(const struct varve_look *look, const struct piece *piece, int64_t first,
-                      int64_t n, int32_t how, const struct list *list) {
+/* Mask values of a piece for the queries that read it in this way; -inf for others. */
+static void fill_mask(const struct varve_look *look, const struct piece *piece, int32_t how,
+                      const struct list *list) {
     for (int64_t q = 0; q < look->n_query; q++) {
-        const uint64_t rows = rows_read(look, piece, q, how) >> first & varve_low_bits(n);
+        const uint64_t rows = rows_read(look, piece, q, how);
         const uint16_t *const mask = varve_look_mask(look, q);
         uint16_t *const to = list->values + q * list->row_columns + list->n_column;
-        for (int64_t i = 0; i < n; i++) {
-            const uint16_t value = mask != NULL ? mask[piece->row + first + i] : 0;
+        for (int64_t i = 0; i < piece->n; i++) {
+            const uint16_t value = mask != NULL ? mask[piece->row + i] : 0;
             to[i] = rows >> i & 1 ? value : VARVE_F16_NEG_INF;
         }
     }
 }
 
-/* Rows that different queries read in different ways: once for each way. */
-static void add_apart(const struct varve_look *look, const struct piece *piece, int64_t first,
-                      int64_t n, uint32_t ways, struct list *list) {
-    for (int32_t how = 0; how < N_READ; how++) {
-        if ((ways >> how & 1) == 0) continue;
-        struct varve_segment segment = segment_of(look, piece, first, n, how);
-        segment.mask = list->mask;
-        segment.mask_column = list->n_column;
-        if (list->values != NULL) fill_mask(look, piece, first, n, how, list);
-        list->n_column += n;
-        add(list, &segment);
-    }
+/* A piece for those queries that read it in this way. */
+static void add_apart(const struct varve_look *look, const struct piece *piece, int32_t how,
+                      struct list *list) {
+    struct varve_segment segment = segment_of(look, piece, how);
+    segment.mask = list->mask;
+    segment.mask_column = list->n_column;
+    if (list->values != NULL) fill_mask(look, piece, how, list);
+    list->n_column += piece->n;
+    add(list, &segment);
 }
 
 static uint32_t ways_of(const uint64_t *any, int64_t row) {
@@ -187,27 +190,31 @@ static int64_t n_alike(const uint64_t *any, int64_t first, int64_t n) {
     return n_same;
 }
 
-static void add_piece(const struct varve_look *look, const struct piece *piece, struct list *list) {
+/* Cuts a piece where the ways of reading it change. Returns the number of parts; without `out`,
+ * counts them. */
+static int64_t cut_piece(const struct varve_look *look, const struct piece *piece,
+                         struct part *out) {
     if (piece->k_run < 0 && piece->v_run < 0) {
-        const struct varve_segment segment = segment_of(look, piece, 0, piece->n, READ_COLD);
-        add(list, &segment);
-        return;
+        if (out != NULL) *out = (struct part){*piece, 1u << READ_COLD};
+        return 1;
     }
     uint64_t any[N_READ] = {0};
     for (int64_t q = 0; q < look->n_query; q++) {
         for (int32_t how = 0; how < N_READ; how++) any[how] |= rows_read(look, piece, q, how);
     }
+    int64_t n_part = 0;
     for (int64_t first = 0, n; first < piece->n; first += n) {
-        const uint32_t ways = ways_of(any, first);
         n = n_alike(any, first, piece->n);
-        if ((ways & (ways - 1)) != 0) {
-            add_apart(look, piece, first, n, ways, list);
-        } else {
-            const struct varve_segment segment =
-                segment_of(look, piece, first, n, __builtin_ctz(ways));
-            add(list, &segment);
+        if (out != NULL) {
+            out[n_part] = (struct part){*piece, ways_of(any, first)};
+            out[n_part].piece.row += first;
+            out[n_part].piece.n = n;
+            out[n_part].piece.k_bit += (int32_t)first;
+            out[n_part].piece.v_bit += (int32_t)first;
         }
+        n_part++;
     }
+    return n_part;
 }
 
 /* The stretch that holds row `at`, and the end of what is alike from there on. */
@@ -221,10 +228,12 @@ static const struct stretch *at_row(const struct stretch **next, const struct st
     return inside ? *next : NULL;
 }
 
-/* All rows of the node in order, cut where the runs of one side begin or end. */
-static void list_all(const struct varve_look *look, const struct stretch *k, int32_t n_k,
-                     const struct stretch *v, int32_t n_v, struct list *list) {
+/* All rows of the node in order, cut where the runs of one side begin or end and where the ways of
+ * reading change. Returns the number of parts; without `out`, counts them. */
+static int64_t cut_all(const struct varve_look *look, const struct stretch *k, int32_t n_k,
+                       const struct stretch *v, int32_t n_v, struct part *out) {
     const struct stretch *const k_end = k + n_k, *const v_end = v + n_v;
+    int64_t n_part = 0;
     for (int64_t row = 0; row < look->n_row;) {
         int64_t until = look->n_row;
         const struct stretch *const in_k = at_row(&k, k_end, row, &until);
@@ -238,8 +247,31 @@ static void list_all(const struct varve_look *look, const struct stretch *k, int
             piece.v_run = in_v->run;
             piece.v_bit = in_v->bit + (int32_t)(row - in_v->row);
         }
-        add_piece(look, &piece, list);
+        n_part += cut_piece(look, &piece, out != NULL ? out + n_part : NULL);
         row = until;
+    }
+    return n_part;
+}
+
+/* Parts in order. Consecutive ones that are read in the same several ways go together, way by way:
+ * where one run ends and the next begins must not show. */
+static void list_all(const struct varve_look *look, const struct part *part, int64_t n_part,
+                     struct list *list) {
+    for (int64_t i = 0, end; i < n_part; i = end) {
+        const uint32_t ways = part[i].ways;
+        end = i + 1;
+        if ((ways & (ways - 1)) == 0) {
+            const struct varve_segment segment =
+                segment_of(look, &part[i].piece, __builtin_ctz(ways));
+            add(list, &segment);
+            continue;
+        }
+        while (end < n_part && part[end].ways == ways) end++;
+        for (int32_t how = 0; how < N_READ; how++) {
+            for (int64_t j = i; j < end && (ways >> how & 1) != 0; j++) {
+                add_apart(look, &part[j].piece, how, list);
+            }
+        }
     }
 }
 
@@ -296,18 +328,28 @@ enum varve_status varve_look_segments(const struct varve_look *look, struct varv
     struct varve_hot *const hot = look->hot;
     const int32_t n_k = find_stretches(look, &look->k, NULL);
     const int32_t n_v = find_stretches(look, &look->v, NULL);
-    if (!varve_hot_grow(hot, &hot->scratch, &hot->scratch_bytes,
-                        (size_t)(n_k + n_v) * sizeof(struct stretch))) {
+    const size_t stretch_bytes = (size_t)(n_k + n_v) * sizeof(struct stretch);
+    if (!varve_hot_grow(hot, &hot->scratch, &hot->scratch_bytes, stretch_bytes)) {
         return VARVE_ERROR_MEMORY;
     }
-    struct stretch *const k = hot->scratch;
-    struct stretch *const v = n_k + n_v > 0 ? k + n_k : NULL;
-    (void)find_stretches(look, &look->k, k);
-    (void)find_stretches(look, &look->v, v);
+    struct stretch *k = hot->scratch;
+    if (n_k > 0) (void)find_stretches(look, &look->k, k);
+    struct stretch *v = n_v > 0 ? k + n_k : NULL;
+    if (n_v > 0) (void)find_stretches(look, &look->v, v);
+    const int64_t n_part = cut_all(look, k, n_k, v, n_v, NULL);
+    /* parts come behind the stretches, which move with the memory */
+    if (!varve_hot_grow(hot, &hot->scratch, &hot->scratch_bytes,
+                        stretch_bytes + (size_t)n_part * sizeof(struct part))) {
+        return VARVE_ERROR_MEMORY;
+    }
+    k = hot->scratch;
+    v = n_v > 0 ? k + n_k : NULL;
+    struct part *const part = (struct part *)(void *)((char *)hot->scratch + stretch_bytes);
+    if (n_part > 0) (void)cut_all(look, k, n_k, v, n_v, part);
     struct list list = {.mask = &view->mask};
-    list_all(look, k, n_k, v, n_v, &list);
+    list_all(look, part, n_part, &list);
     if (!prepare(look, view, &list)) return VARVE_ERROR_MEMORY;
-    list_all(look, k, n_k, v, n_v, &list);
+    list_all(look, part, n_part, &list);
     view->segments = list.segment;
     view->n_segment = list.n_segment;
     view->n_row = list.n_row;
