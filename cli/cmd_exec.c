@@ -59,7 +59,7 @@ static const struct argp_option options[] = {
      "(default: VARVE_HOT_MAX, else a few windows for each layer)",
      0},
     {"isa", KEY_ISA, "LEVEL", 0,
-     "Highest instruction set to use: scalar, avx2, avx512... "
+     "Highest instruction set to use: scalar, avx2, avx512, vnni "
      "(default: the best of this CPU)",
      0},
     {0},

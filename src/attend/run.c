@@ -189,7 +189,7 @@ static bool next_block(const struct task *task, struct cursor *at, struct varve_
 
 /* s = q . k for one KV head of the task. */
 static void score_block(const struct task *task, const struct varve_block *block, int32_t head,
-                        const uint8_t *const *rows) {
+                        const uint8_t *const *rows, struct varve_ahead ahead) {
     const struct varve_plan *plan = task->plan;
     const struct varve_kernels *kernels = &plan->context->kernels;
     const enum varve_format format = block->segment->k_format;
@@ -207,12 +207,13 @@ static void score_block(const struct task *task, const struct varve_block *block
                                           task->query_d + at * n_block,
                                           task->query_sum + at * n_block};
     if (plan->k_direct >> format & 1) {
-        const struct varve_score_args args = {traits, &queries, rows, block->n, task->s};
+        const struct varve_score_args args = {traits, &queries, rows, block->n, task->s, ahead};
         kernels->score[format].run(&args);
         return;
     }
     const struct varve_unpackk_args unpack = {
-        traits, plan->attention.head_dim_k, block->n, rows, task->k_tile, task->k_d, task->k_m};
+        traits, plan->attention.head_dim_k, block->n, rows, task->k_tile, task->k_d, task->k_m,
+        ahead};
     kernels->unpackk[format].run(&unpack);
     if (traits->quantized && !q8) { /* exact products of a quantized row: its decoded values */
         for (int32_t d = 0; d < plan->attention.head_dim_k; d++) {
@@ -255,7 +256,7 @@ static void softmax_block(const struct task *task, const struct varve_block *blo
 
 /* o = alpha o + p v for one KV head. */
 static void fold_block(const struct task *task, const struct varve_block *block, int32_t head,
-                       const uint8_t *const *rows) {
+                       const uint8_t *const *rows, struct varve_ahead ahead) {
     const struct varve_plan *plan = task->plan;
     const struct varve_kernels *kernels = &plan->context->kernels;
     const enum varve_format format = block->segment->v_format;
@@ -265,13 +266,13 @@ static void fold_block(const struct task *task, const struct varve_block *block,
     float *const o = task->o + at * (size_t)plan->ld_v;
     if (plan->v_direct >> format & 1) {
         const struct varve_fold_args args = {
-            traits,        task->n, head_dim, plan->ld_v,       block->n,
-            block->sparse, rows,    task->s,  task->alpha + at, o};
+            traits, task->n, head_dim,         plan->ld_v, block->n, block->sparse,
+            rows,   task->s, task->alpha + at, o,          ahead};
         kernels->fold[format].run(&args);
         return;
     }
-    const struct varve_unpackv_args unpack = {traits,   head_dim, plan->ld_v,
-                                              block->n, rows,     task->v_tile};
+    const struct varve_unpackv_args unpack = {traits, head_dim,     plan->ld_v, block->n,
+                                              rows,   task->v_tile, ahead};
     kernels->unpackv[format].run(&unpack);
     const struct varve_tilefold_args args = {task->n,  head_dim,         plan->ld_v,
                                              block->n, block->sparse,    task->v_tile,
@@ -279,22 +280,35 @@ static void fold_block(const struct task *task, const struct varve_block *block,
     kernels->tilefold.run(&args);
 }
 
+/* One head of the rows of a block. `row0` is block->k or block->v. */
+static void head_rows(const uint8_t *const *row0, int32_t n, int64_t offset, const uint8_t **rows) {
+    for (int32_t r = 0; r < n; r++) rows[r] = row0[r] + offset;
+}
+
+static struct varve_ahead ahead_of(const struct varve_block *next, const uint8_t *const *rows,
+                                   enum varve_format format, int32_t head_dim) {
+    const struct varve_format_traits *traits = varve_format_traits(format);
+    return (struct varve_ahead){rows, next->n,
+                                head_dim / traits->block_values * (int32_t)traits->block_bytes};
+}
+
 /* The block for all KV heads of the task, before the next block: the heads of a row lie next to
- * each other in an engine's cache. */
-static void attend_block(const struct task *task, const struct varve_block *block) {
+ * each other in an engine's cache. Each head of the next block is fetched meanwhile. */
+static void attend_block(const struct task *task, const struct varve_block *block,
+                         const struct varve_block *next) {
     if (!block->plain) varve_view_bias(&task->view, block, task->bias);
-    const uint8_t *rows[VARVE_TILE_ROWS];
+    const struct varve_attention *a = &task->plan->attention;
+    const struct varve_segment *s = block->segment, *t = next->n > 0 ? next->segment : s;
+    const uint8_t *rows[VARVE_TILE_ROWS], *ahead[VARVE_TILE_ROWS];
     for (int32_t head = 0; head < task->plan->n_head_task; head++) {
         const int64_t h = task->head_kv0 + head;
-        for (int32_t r = 0; r < block->n; r++) {
-            rows[r] = block->k[r] + h * block->segment->k_head_stride;
-        }
-        score_block(task, block, head, rows);
+        head_rows(block->k, block->n, h * s->k_head_stride, rows);
+        head_rows(next->k, next->n, h * t->k_head_stride, ahead);
+        score_block(task, block, head, rows, ahead_of(next, ahead, t->k_format, a->head_dim_k));
         softmax_block(task, block, head);
-        for (int32_t r = 0; r < block->n; r++) {
-            rows[r] = block->v[r] + h * block->segment->v_head_stride;
-        }
-        fold_block(task, block, head, rows);
+        head_rows(block->v, block->n, h * s->v_head_stride, rows);
+        head_rows(next->v, next->n, h * t->v_head_stride, ahead);
+        fold_block(task, block, head, rows, ahead_of(next, ahead, t->v_format, a->head_dim_v));
     }
 }
 
@@ -349,10 +363,14 @@ static void emit(const struct task *task, void *scratch) {
 static void attend_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
                         int64_t number, int32_t worker) {
     const struct task task = task_of(plan, io, scratch, number, worker);
-    struct varve_block block;
+    struct varve_block block[2]; /* the one at hand and the next */
     start(&task);
     struct cursor cursor = cursor_of(&task);
-    while (next_block(&task, &cursor, &block)) attend_block(&task, &block);
+    (void)next_block(&task, &cursor, &block[0]);
+    for (int i = 0; block[i].n > 0; i = !i) {
+        (void)next_block(&task, &cursor, &block[!i]);
+        attend_block(&task, &block[i], &block[!i]);
+    }
     emit(&task, scratch);
 }
 

@@ -88,9 +88,12 @@ static void copy_mask(const struct varve_view *view, const struct varve_mask *ma
         for (int32_t i = 0; i < n; i++) {
             rows[i] = (const uint8_t *)(mask_row(view, mask, line + i) + block->column[0]);
         }
-        const struct varve_unpackv_args args = {
-            varve_format_traits(VARVE_FORMAT_F16), block->n, VARVE_TILE_ROWS, n, rows,
-            bias + line * VARVE_TILE_ROWS};
+        const struct varve_unpackv_args args = {.format = varve_format_traits(VARVE_FORMAT_F16),
+                                                .head_dim = block->n,
+                                                .ld = VARVE_TILE_ROWS,
+                                                .n_row = n,
+                                                .rows = rows,
+                                                .v = bias + line * VARVE_TILE_ROWS};
         view->plan->context->kernels.unpackv[VARVE_FORMAT_F16].run(&args);
     }
 }

@@ -24,6 +24,8 @@ bool varve_isa_available(enum varve_isa isa) {
         return varve_isa_available(VARVE_ISA_AVX2) && __builtin_cpu_supports("avx512f") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl");
+    case VARVE_ISA_VNNI:
+        return varve_isa_available(VARVE_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
 #endif
     default: return false;
     }

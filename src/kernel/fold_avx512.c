@@ -1,34 +1,26 @@
-#include "kernel/vec_avx512.h"
+#include "kernel/quant_avx512.h"
 
 /* Most sums of a tile in registers, blocks of a row and rows of weights that it takes. */
 enum { TILE_SUMS = 16, TILE_BLOCKS = 4, TILE_WEIGHTS = 8 };
 
-/* Vector j of the values that begin at `from`, the start of a block: the codes alone for quantized
- * formats, whose scale is in the weights. */
-VEC_INLINE __m512 load_values(const enum varve_format format, const uint8_t *from, const int32_t j,
+/* Formats with a scale alone have it in their weights: one product per block and row instead of one
+ * per value. With a minimum too, values are decoded, so that nothing cancels that was not there. */
+VEC_INLINE bool is_scaled(const enum varve_format f) { return quant_is(f) && !quant_has_min(f); }
+
+/* Vector j of the values that begin at `from`, the start of a block; without the scale where the
+ * weights have it. */
+VEC_INLINE __m512 load_values(const enum varve_format f, const uint8_t *from, const int32_t j,
                               __mmask16 wanted) {
-    if (format == VARVE_FORMAT_F16) {
-        return wanted == 0xFFFF ? vec_load_f16(from + 32 * j)
-                                : vec_load_f16_part(from + 32 * j, wanted);
-    }
-    if (format == VARVE_FORMAT_Q8_0) {
-        const uint8_t *const codes = from + j / 2 * 34 + 2 + j % 2 * 16;
-        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(vec_load_16_bytes(codes)));
-    }
-    /* q4_0: the permutation looks at the lowest four bits of a lane only */
-    const __m512 value_of = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-    const __m512i packed = _mm512_cvtepu8_epi32(vec_load_16_bytes(from + j / 2 * 18 + 2));
-    return _mm512_permutexvar_ps(j % 2 != 0 ? _mm512_srli_epi32(packed, 4) : packed, value_of);
+    if (!quant_is(f)) return vec_load_float(f, from + quant_row_bytes(f, VEC_LANES * j), wanted);
+    const uint8_t *const block = from + j / 2 * quant_bytes(f);
+    const __m512 code = quant_load_half(f, block, j % 2);
+    if (!quant_has_min(f)) return code;
+    return _mm512_add_ps(_mm512_mul_ps(vec_broadcast_f16(block), code),
+                         vec_broadcast_f16(block + 2));
 }
 
-/* Bytes of the first c values of a row. */
-VEC_INLINE int64_t bytes_of(const enum varve_format format, int32_t c) {
-    if (format == VARVE_FORMAT_F16) return (int64_t)c * 2;
-    return (int64_t)(c / VARVE_BLOCK) * (format == VARVE_FORMAT_Q8_0 ? 34 : 18);
-}
-
-/* w[a * n_block + b][r] = p_a[r] * d of row r and block b: one product per block and row instead of
- * one per value. In a sparse fold a zero weight stays zero whatever d is; codes are finite. */
+/* w[a * n_block + b][r] = p_a[r] * d of row r and block b. In a sparse fold a zero weight stays
+ * zero whatever d is; codes are finite. */
 VEC_INLINE void scale_weights(const struct varve_fold_args *args, const enum varve_format format,
                               int32_t a0, int32_t c, const int32_t nq, const int32_t n_block,
                               float *w) {
@@ -36,10 +28,12 @@ VEC_INLINE void scale_weights(const struct varve_fold_args *args, const enum var
     const bool fetch = a0 == 0 && c == 0;
     for (int32_t r = 0; r < args->n_row; r += 16) {
         if (fetch) {
-            vec_prefetch(args->rows, args->n_row, r + 16, 16, 0, bytes_of(format, args->head_dim));
+            vec_prefetch(args->rows, args->n_row, r + 16, 16, 0,
+                         quant_row_bytes(format, args->head_dim));
         }
-        vec_gather_halves(args->rows + r, vec_min_i32(args->n_row - r, 16), bytes_of(format, c),
-                          bytes_of(format, VARVE_BLOCK), n_block, VARVE_TILE_ROWS, half + r);
+        vec_gather_halves(args->rows + r, vec_min_i32(args->n_row - r, 16),
+                          quant_row_bytes(format, c), quant_row_bytes(format, VARVE_BLOCK), n_block,
+                          VARVE_TILE_ROWS, half + r);
     }
     for (int32_t b = 0; b < n_block; b++) {
         for (int32_t r = 0; r < args->n_row; r += VEC_LANES) {
@@ -60,8 +54,8 @@ VEC_INLINE void scale_weights(const struct varve_fold_args *args, const enum var
 VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_format format,
                           int32_t a0, int32_t c, const int32_t nq, const int32_t nv,
                           __mmask16 wanted, const bool sparse) {
-    const bool scaled = format != VARVE_FORMAT_F16;
-    const int64_t offset = bytes_of(format, c);
+    const bool scaled = is_scaled(format);
+    const int64_t offset = quant_row_bytes(format, c);
     const int32_t n_block = scaled ? nv / 2 : 1;
     float scaled_weights[TILE_WEIGHTS * VARVE_TILE_ROWS] __attribute__((aligned(64)));
     const float *w = args->p + (int64_t)a0 * VARVE_TILE_ROWS;
@@ -82,10 +76,12 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
                                   : _mm512_mul_ps(_mm512_set1_ps(alpha), _mm512_load_ps(old));
         }
     }
-    const bool fetch = !scaled && a0 == 0 && c == 0;
+    const bool first = a0 == 0 && c == 0, fetch = first && !scaled;
     for (int32_t r = 0; r < args->n_row; r++) {
+        if (first && r % 8 == 0) vec_fetch_ahead(&args->ahead, r, 8);
         if (fetch && r % 8 == 0) {
-            vec_prefetch(args->rows, args->n_row, r + 8, 8, 0, bytes_of(format, args->head_dim));
+            vec_prefetch(args->rows, args->n_row, r + 8, 8, 0,
+                         quant_row_bytes(format, args->head_dim));
         }
         const uint8_t *from = args->rows[r] + offset;
         __asm__(""
@@ -136,7 +132,7 @@ VEC_INLINE void fold_queries(const struct varve_fold_args *args, const enum varv
     for (; c + 2 * VEC_LANES <= n_full; c += 2 * VEC_LANES) {
         fold_tile(args, format, a0, c, nq, 2, 0xFFFF, sparse);
     }
-    if (format != VARVE_FORMAT_F16) return; /* whole blocks of two vectors */
+    if (quant_is(format)) return; /* whole blocks of two vectors */
     for (; c < args->head_dim; c += VEC_LANES) {
         fold_tile(args, format, a0, c, nq, 1, vec_first(args->head_dim - c), sparse);
     }
@@ -155,18 +151,23 @@ VEC_INLINE void fold_rows(const struct varve_fold_args *args, const enum varve_f
     }
 }
 
-void varve_fold_f16_avx512(const struct varve_fold_args *args) {
-    if (args->sparse) {
-        fold_rows(args, VARVE_FORMAT_F16, true);
+/* Scaled weights know what is sparse. */
+VEC_INLINE void fold(const struct varve_fold_args *args, const enum varve_format f) {
+    if (args->sparse && !is_scaled(f)) {
+        fold_rows(args, f, true);
     } else {
-        fold_rows(args, VARVE_FORMAT_F16, false);
+        fold_rows(args, f, false);
     }
 }
 
-void varve_fold_q8_0_avx512(const struct varve_fold_args *args) {
-    fold_rows(args, VARVE_FORMAT_Q8_0, false); /* the weights know what is sparse */
-}
-
-void varve_fold_q4_0_avx512(const struct varve_fold_args *args) {
-    fold_rows(args, VARVE_FORMAT_Q4_0, false);
-}
+#define FOLD(name, f) \
+    void name(const struct varve_fold_args *args) { fold(args, f); }
+FOLD(varve_fold_f32_avx512, VARVE_FORMAT_F32)
+FOLD(varve_fold_f16_avx512, VARVE_FORMAT_F16)
+FOLD(varve_fold_bf16_avx512, VARVE_FORMAT_BF16)
+FOLD(varve_fold_q8_0_avx512, VARVE_FORMAT_Q8_0)
+FOLD(varve_fold_q4_0_avx512, VARVE_FORMAT_Q4_0)
+FOLD(varve_fold_q4_1_avx512, VARVE_FORMAT_Q4_1)
+FOLD(varve_fold_q5_0_avx512, VARVE_FORMAT_Q5_0)
+FOLD(varve_fold_q5_1_avx512, VARVE_FORMAT_Q5_1)
+FOLD(varve_fold_iq4_nl_avx512, VARVE_FORMAT_IQ4_NL)

@@ -41,6 +41,14 @@ struct varve_queries {
     const int32_t *sum; /* [n][n_block] sum of i over the block */
 };
 
+/* Rows of the same head that the same kernel will be given next: hints to fetch, a few at a time
+ * between its own rows, because memory takes longer than a block and many requests at once wait for
+ * each other. May be of another format; n 0: none. */
+struct varve_ahead {
+    const uint8_t *const *rows;
+    int32_t n, bytes; /* rows; bytes of each */
+};
+
 /* score: s[a][r] = q_a . k_r for a < n, r < n_row; nothing else of s is written.
  *   exact: F32 products and sums of f with the row's values (F16 and BF16 are exact in F32).
  *   q8:    s = sum over blocks b of  d_a[b] * ( dk_r[b] * I  +  mk_r[b] * sum_a[b] ),
@@ -52,6 +60,7 @@ struct varve_score_args {
     const uint8_t *const *rows;
     int32_t n_row;
     float *s; /* [n][VARVE_TILE_ROWS] */
+    struct varve_ahead ahead;
 };
 typedef void varve_score_fn(const struct varve_score_args *args);
 
@@ -71,6 +80,7 @@ struct varve_fold_args {
     const float *p;     /* [n][VARVE_TILE_ROWS] */
     const float *alpha; /* [n] */
     float *o;           /* [n][ld] */
+    struct varve_ahead ahead;
 };
 typedef void varve_fold_fn(const struct varve_fold_args *args);
 
@@ -87,6 +97,7 @@ struct varve_unpackk_args {
     float *t;  /* [DK][VARVE_TILE_ROWS] */
     float *dk; /* [DK / 32][VARVE_TILE_ROWS] */
     float *mk;
+    struct varve_ahead ahead;
 };
 typedef void varve_unpackk_fn(const struct varve_unpackk_args *args);
 
@@ -98,6 +109,7 @@ struct varve_unpackv_args {
     int32_t n_row;
     const uint8_t *const *rows;
     float *v; /* [n_row][ld] */
+    struct varve_ahead ahead;
 };
 typedef void varve_unpackv_fn(const struct varve_unpackv_args *args);
 

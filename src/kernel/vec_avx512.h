@@ -66,6 +66,15 @@ VEC_INLINE void vec_prefetch(const uint8_t *const *rows, int32_t n_row, int32_t 
     }
 }
 
+/* Fetches rows from .. from + n - 1 of the next block, into L2: in L1 they would push out this one.
+ */
+VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, int32_t n) {
+    for (int32_t r = from; r < vec_min_i32(from + n, ahead->n); r++) {
+        const char *const row = (const char *)ahead->rows[r];
+        for (int32_t at = 0; at < ahead->bytes; at += 64) _mm_prefetch(row + at, _MM_HINT_T1);
+    }
+}
+
 /* The rows r .. r + 15 of a block. Rows past the last are replaced by the last one, so that the
  * caller can compute all 16 and keep the first few. `spare` is the memory for that. */
 VEC_INLINE const uint8_t *const *vec_rows(const uint8_t *const *rows, int32_t n_row, int32_t r,
