@@ -13,6 +13,7 @@
  * outputs of a tile stay in the L2 cache. */
 #define TILE_QUERIES 128
 #define CHUNK_ROWS_MIN 256 /* below, merging costs more than it brings */
+#define CHUNK_ROWS 512     /* enough to forget how a chunk begins; smaller ones for 16 chunks */
 #define CHUNKS_MAX 64
 #define TASKS_WANTED 32 /* tiled problems with fewer tasks are split over KV as well */
 #define MERGE_RECORDS 4 /* records per task of phase 1 */
@@ -123,6 +124,11 @@ static void cut(struct varve_plan *plan) {
     if (n_chunk < 1) n_chunk = 1;
     int64_t rows = (plan->n_row + n_chunk - 1) / n_chunk;
     rows = (rows + VARVE_TILE_ROWS - 1) / VARVE_TILE_ROWS * VARVE_TILE_ROWS;
+    if (few && rows < CHUNK_ROWS) {
+        const int64_t sixteenth = (plan->n_row + 15) / 16;
+        rows = sixteenth < CHUNK_ROWS ? sixteenth : CHUNK_ROWS;
+        rows = (rows + VARVE_TILE_ROWS - 1) / VARVE_TILE_ROWS * VARVE_TILE_ROWS;
+    }
     plan->chunk_rows = rows > CHUNK_ROWS_MIN ? rows : CHUNK_ROWS_MIN;
     plan->n_chunk = plan->n_row <= plan->chunk_rows
                         ? 1
@@ -155,6 +161,10 @@ static void choose_kernels(struct varve_plan *plan) {
         const bool v_fast = scalar || kernels->fold[f].isa > VARVE_ISA_SCALAR;
         if (k_fast && same_class) plan->k_direct |= 1u << f;
         if (v_fast) plan->v_direct |= 1u << f;
+        /* Rounded weights pay only where integer products are faster. */
+        if (v_fast && plan->any_q8 && kernels->foldq[f].isa > kernels->fold[f].isa) {
+            plan->v_rounded |= 1u << f;
+        }
     }
 }
 
@@ -293,8 +303,10 @@ static int print_formats(const struct varve_plan *plan, bool k_side, char *text,
         if (!(formats >> f & 1)) continue;
         const bool is_direct = direct >> f & 1;
         const bool q8 = varve_k_is_q8(plan, (enum varve_format)f);
+        const char *v_direct =
+            plan->v_rounded >> f & 1 ? kernels->foldq[f].name : kernels->fold[f].name;
         const char *first = k_side ? (is_direct ? kernels->score[f].name : kernels->unpackk[f].name)
-                                   : (is_direct ? kernels->fold[f].name : kernels->unpackv[f].name);
+                                   : (is_direct ? v_direct : kernels->unpackv[f].name);
         const char *second = k_side ? kernels->tilescore[q8].name : kernels->tilefold.name;
         const size_t used = (size_t)length < bytes ? (size_t)length : bytes;
         const int n = snprintf(text + used, bytes - used, " %s %s:%s%s%s", k_side ? "K" : "V",

@@ -268,7 +268,12 @@ static void fold_block(const struct task *task, const struct varve_block *block,
         const struct varve_fold_args args = {
             traits, task->n, head_dim,         plan->ld_v, block->n, block->sparse,
             rows,   task->s, task->alpha + at, o,          ahead};
-        kernels->fold[format].run(&args);
+        /* the class of a segment is that of its K */
+        if (plan->v_rounded >> format & 1 && varve_k_is_q8(plan, block->segment->k_format)) {
+            kernels->foldq[format].run(&args);
+        } else {
+            kernels->fold[format].run(&args);
+        }
         return;
     }
     const struct varve_unpackv_args unpack = {traits, head_dim,     plan->ld_v, block->n,
@@ -285,11 +290,14 @@ static void head_rows(const uint8_t *const *row0, int32_t n, int64_t offset, con
     for (int32_t r = 0; r < n; r++) rows[r] = row0[r] + offset;
 }
 
+static int32_t head_bytes(enum varve_format format, int32_t head_dim) {
+    const struct varve_format_traits *traits = varve_format_traits(format);
+    return head_dim / traits->block_values * traits->block_bytes;
+}
+
 static struct varve_ahead ahead_of(const struct varve_block *next, const uint8_t *const *rows,
                                    enum varve_format format, int32_t head_dim) {
-    const struct varve_format_traits *traits = varve_format_traits(format);
-    return (struct varve_ahead){rows, next->n,
-                                head_dim / traits->block_values * (int32_t)traits->block_bytes};
+    return (struct varve_ahead){rows, next->n, head_bytes(format, head_dim)};
 }
 
 /* The block for all KV heads of the task, before the next block: the heads of a row lie next to
@@ -360,13 +368,37 @@ static void emit(const struct task *task, void *scratch) {
     }
 }
 
+/* Fetches some heads of rows into L2. */
+static void fetch(const uint8_t *const *rows, int32_t n_row, int64_t first, int64_t stride,
+                  int32_t n_head, int32_t bytes) {
+    for (int32_t r = 0; r < n_row; r++) {
+        const char *head = (const char *)rows[r] + first * stride;
+        for (int32_t h = 0; h < n_head; h++, head += stride) {
+            for (int32_t at = 0; at < bytes; at += 64) __builtin_prefetch(head + at, 0, 2);
+        }
+    }
+}
+
+/* The first block of a task has none before it that could fetch it. */
+static void fetch_block(const struct task *task, const struct varve_block *block) {
+    if (block->n == 0) return;
+    const struct varve_segment *s = block->segment;
+    const struct varve_attention *a = &task->plan->attention;
+    const int32_t n_head = task->plan->n_head_task;
+    fetch(block->k, block->n, task->head_kv0, s->k_head_stride, n_head,
+          head_bytes(s->k_format, a->head_dim_k));
+    fetch(block->v, block->n, task->head_kv0, s->v_head_stride, n_head,
+          head_bytes(s->v_format, a->head_dim_v));
+}
+
 static void attend_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
                         int64_t number, int32_t worker) {
     const struct task task = task_of(plan, io, scratch, number, worker);
     struct varve_block block[2]; /* the one at hand and the next */
-    start(&task);
     struct cursor cursor = cursor_of(&task);
     (void)next_block(&task, &cursor, &block[0]);
+    fetch_block(&task, &block[0]);
+    start(&task);
     for (int i = 0; block[i].n > 0; i = !i) {
         (void)next_block(&task, &cursor, &block[!i]);
         attend_block(&task, &block[i], &block[!i]);

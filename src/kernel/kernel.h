@@ -84,6 +84,14 @@ struct varve_fold_args {
 };
 typedef void varve_fold_fn(const struct varve_fold_args *args);
 
+/* foldq: fold in class q8, for quantized formats: per query and block of 32 columns, with
+ *     t_r  = p[a][r] * d_r,   step = max(largest |t_r| / 32767, 2^-126),
+ *     w_r  = nearest-even(t_r * (1 / step)),
+ *     o    = alpha * o + step * (sum of w_r * q_r) + (sum of p[a][r] * m_r),
+ * the sum of w q an exact integer below 2^31. Every ISA gives the same w. Where some t_r is NaN or
+ * infinite, the 32 columns are NaN or infinite. All else as fold. */
+typedef void varve_foldq_fn(const struct varve_fold_args *args);
+
 /* unpackk: a block of K rows, decoded and transposed: column r of t is row r.
  *   float formats:     t[d][r] = value.
  *   quantized formats: t[d][r] = the integer q as F32; dk[b][r], mk[b][r] its block's d and m (mk
@@ -187,11 +195,13 @@ typedef void varve_narrow_fn(const struct varve_narrow_args *args);
     }
 
 /* The kernels of one ISA mask: a value, so that two tables can live in one process. No slot is
- * NULL. The per-format score slot is q8 for quantized formats and exact for float formats. */
+ * NULL but foldq of float formats. The per-format score slot is q8 for quantized formats and exact
+ * for float formats. */
 struct varve_kernels {
     enum varve_isa isa;
     VARVE_SLOT(varve_score_fn) score[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_fold_fn) fold[VARVE_FORMAT_COUNT];
+    VARVE_SLOT(varve_foldq_fn) foldq[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_unpackk_fn) unpackk[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_unpackv_fn) unpackv[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_tilescore_fn) tilescore[2]; /* [0] exact, [1] q8 */

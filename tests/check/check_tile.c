@@ -145,7 +145,7 @@ static void run_fold(struct check *check, const struct check_line *line, int32_t
     check->scalar->tilefold.run(&args);
     args.o = fold.o;
     ((varve_tilefold_fn *)line->run)(&args);
-    fold_compare(&fold, check, &rows);
+    fold_compare(&fold, check, &rows, false);
     fold_destroy(&fold);
     rows_destroy(&rows);
 }

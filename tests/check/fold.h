@@ -16,8 +16,10 @@ struct fold_case {
 /* Some weights are 0; in sparse cases rows with weight 0 for all queries are poisoned with NaN. */
 void fold_create(struct fold_case *fold, struct check *check, struct rows *rows, int32_t n,
                  bool sparse);
-/* Compares o with the sum in double and with the scalar kernel's. */
-void fold_compare(const struct fold_case *fold, struct check *check, const struct rows *rows);
+/* Compares o with the sum in double and with the scalar kernel's. `rounded`: the weights are those
+ * of foldq. */
+void fold_compare(const struct fold_case *fold, struct check *check, const struct rows *rows,
+                  bool rounded);
 void fold_destroy(struct fold_case *fold);
 
 #endif

@@ -14,15 +14,18 @@ struct view {
     const struct varve_io *io;
     int64_t batch, query;
     int32_t head;
-    double *exact;   /* [DK] the query */
-    double *coarse;  /* [DK] the query in 8 bits per block */
-    float *row;      /* [max(DK, DV)] a decoded row */
-    double *logit;   /* [all rows], -inf where not seen */
-    double max;      /* of logits and sink */
-    double error;    /* largest bound of a logit's error */
-    double *sum;     /* [DV] weighted values */
-    double *sum_abs; /* [DV] their absolute values */
-    double weight;   /* sum of weights */
+    double *exact;               /* [DK] the query */
+    double *coarse;              /* [DK] the query in 8 bits per block */
+    float *row;                  /* [max(DK, DV)] a decoded row */
+    double *logit;               /* [all rows], -inf where not seen */
+    double max;                  /* of logits and sink */
+    double error;                /* largest bound of a logit's error */
+    double *sum;                 /* [DV] weighted values */
+    double *sum_abs;             /* [DV] their absolute values */
+    double weight;               /* sum of weights */
+    int8_t *q;                   /* [DV] codes of a row */
+    float *scale;                /* [2][DV / 32] its d and m */
+    double largest_d, largest_q; /* of quantized V in class q8 */
 };
 
 static void *allocate(int64_t n, size_t size) {
@@ -134,12 +137,26 @@ static void find_logits(struct view *view) {
     }
 }
 
+static void note_codes(struct view *view, const struct varve_format_traits *format, const char *v) {
+    const int32_t dv = view->attention->head_dim_v, n_block = dv / VARVE_BLOCK;
+    format->split(v, dv, view->q, view->scale, view->scale + n_block);
+    for (int32_t i = 0; i < dv; i++) view->largest_q = fmax(view->largest_q, abs(view->q[i]));
+    for (int32_t b = 0; b < n_block; b++) {
+        view->largest_d = fmax(view->largest_d, fabs((double)view->scale[b]));
+    }
+}
+
 static void add_value(struct view *view, const struct varve_segment *segment, int64_t r,
                       double weight) {
     const int32_t dv = view->attention->head_dim_v;
     const char *const v = head_row(view, segment->v, r, segment->v_row_stride,
                                    segment->v_head_stride, segment->v_batch_stride);
-    varve_format_traits(segment->v_format)->decode(v, dv, view->row);
+    const struct varve_format_traits *const format = varve_format_traits(segment->v_format);
+    format->decode(v, dv, view->row);
+    if (format->quantized && varve_format_traits(segment->k_format)->quantized &&
+        view->attention->arithmetic != VARVE_ARITHMETIC_EXACT) {
+        note_codes(view, format, v);
+    }
     for (int32_t i = 0; i < dv; i++) {
         view->sum[i] += weight * (double)view->row[i];
         view->sum_abs[i] += weight * fabs((double)view->row[i]);
@@ -151,6 +168,7 @@ static void sum_values(struct view *view) {
     const int32_t dv = view->attention->head_dim_v;
     memset(view->sum, 0, (size_t)dv * sizeof *view->sum);
     memset(view->sum_abs, 0, (size_t)dv * sizeof *view->sum_abs);
+    view->largest_d = view->largest_q = 0;
     view->weight = view->io->sinks != NULL ? exp(view->io->sinks[view->head] - view->max) : 0;
     const double *logit = view->logit;
     for (int64_t s = 0; s < view->io->n_segment; s++) {
@@ -163,7 +181,7 @@ static void sum_values(struct view *view) {
 }
 
 static void run_view(struct view *view, double *output, double *lse, double *output_bound,
-                     double *lse_bound, int64_t n_row) {
+                     double *lse_bound, double *rounding, int64_t n_row) {
     load_query(view);
     find_logits(view);
     sum_values(view);
@@ -175,6 +193,10 @@ static void run_view(struct view *view, double *output, double *lse, double *out
                 empty ? 0 : tol_output(n_row, view->error, view->sum_abs[i] / view->weight);
         }
     }
+    if (rounding != NULL) {
+        *rounding =
+            empty ? 0 : tol_rounded_weights(n_row, view->weight, view->largest_d * view->largest_q);
+    }
     const double total = empty ? -INFINITY : view->max + log(view->weight);
     if (lse != NULL) *lse = total;
     if (lse_bound != NULL) {
@@ -183,7 +205,8 @@ static void run_view(struct view *view, double *output, double *lse, double *out
 }
 
 void oracle_attention_bounds(const struct varve_attention *attention, const struct varve_io *io,
-                             double *output, double *lse, double *output_bound, double *lse_bound) {
+                             double *output, double *lse, double *output_bound, double *lse_bound,
+                             double *rounding) {
     const int32_t dk = attention->head_dim_k, dv = attention->head_dim_v;
     int64_t n_row = 0;
     for (int64_t s = 0; s < io->n_segment; s++) n_row += io->segments[s].n_rows;
@@ -194,6 +217,8 @@ void oracle_attention_bounds(const struct varve_attention *attention, const stru
     view.logit = allocate(n_row, sizeof *view.logit);
     view.sum = allocate(dv, sizeof *view.sum);
     view.sum_abs = allocate(dv, sizeof *view.sum_abs);
+    view.q = allocate(dv, sizeof *view.q);
+    view.scale = allocate(2 * (dv / VARVE_BLOCK), sizeof *view.scale);
     int64_t at = 0;
     for (view.batch = 0; view.batch < attention->n_batch; view.batch++) {
         for (view.query = 0; view.query < attention->n_query; view.query++) {
@@ -201,7 +226,8 @@ void oracle_attention_bounds(const struct varve_attention *attention, const stru
                 run_view(&view, output != NULL ? output + at * dv : NULL,
                          lse != NULL ? lse + at : NULL,
                          output_bound != NULL ? output_bound + at * dv : NULL,
-                         lse_bound != NULL ? lse_bound + at : NULL, n_row);
+                         lse_bound != NULL ? lse_bound + at : NULL,
+                         rounding != NULL ? rounding + at : NULL, n_row);
             }
         }
     }
@@ -211,9 +237,11 @@ void oracle_attention_bounds(const struct varve_attention *attention, const stru
     free(view.logit);
     free(view.sum);
     free(view.sum_abs);
+    free(view.q);
+    free(view.scale);
 }
 
 void oracle_attention(const struct varve_attention *attention, const struct varve_io *io,
                       double *output, double *lse) {
-    oracle_attention_bounds(attention, io, output, lse, NULL, NULL);
+    oracle_attention_bounds(attention, io, output, lse, NULL, NULL, NULL);
 }

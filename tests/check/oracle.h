@@ -19,7 +19,8 @@ void oracle_attention(const struct varve_attention *attention, const struct varv
 /* The same, and for each number how far F32 arithmetic of the promised class may be from it
  * (tol.h: "attention"). Same shapes; any pointer may be NULL. */
 void oracle_attention_bounds(const struct varve_attention *attention, const struct varve_io *io,
-                             double *output, double *lse, double *output_bound, double *lse_bound);
+                             double *output, double *lse, double *output_bound, double *lse_bound,
+                             double *rounding);
 
 /* ALiBi slope of a head; 1 without ALiBi. */
 double oracle_slope(const struct varve_attention *attention, int32_t head);

@@ -132,15 +132,17 @@ bool problem_run(const struct varve_context *context, struct problem *problem, i
 
 /* Largest |a - b| / bound; equal values and equal infinities differ by nothing. The derived bound
  * is one for the worst case, which rounding does not meet; so it is cut at TIGHT of the largest
- * value, which no correct kernel has come near and most faults exceed. */
-static double compare(const float *value, const double *expected, const double *bound, int64_t n) {
+ * value, which no correct kernel has come near and most faults exceed. What rounded weights may
+ * add, one figure for n_each values, comes on top. */
+static double compare(const float *value, const double *expected, const double *bound,
+                      const double *rounding, int64_t n_each, int64_t n) {
     double worst = 0, largest = 0;
     for (int64_t i = 0; i < n; i++) {
         if (isfinite(expected[i])) largest = fmax(largest, fabs(expected[i]));
     }
     for (int64_t i = 0; i < n; i++) {
         if ((double)value[i] == expected[i]) continue;
-        const double limit = fmin(bound[i], TIGHT * largest);
+        const double limit = fmin(bound[i], TIGHT * largest) + rounding[i / n_each];
         const double ratio = fabs((double)value[i] - expected[i]) / limit;
         if (!(ratio <= worst)) worst = isnan(ratio) ? INFINITY : ratio;
     }
@@ -151,12 +153,17 @@ double problem_error(const struct problem *problem) {
     const size_t n = (size_t)(problem->n_output + problem->n_lse);
     double *const expected = malloc((n + 1) * sizeof *expected);
     double *const bound = malloc((n + 1) * sizeof *bound);
+    double *const rounding = malloc((size_t)(problem->n_lse + 1) * sizeof *rounding);
+    static const double none[1] = {0};
     oracle_attention_bounds(&problem->attention, &problem->io, expected,
-                            expected + problem->n_output, bound, bound + problem->n_output);
-    const double output = compare(problem->output, expected, bound, problem->n_output);
+                            expected + problem->n_output, bound, bound + problem->n_output,
+                            rounding);
+    const double output = compare(problem->output, expected, bound, rounding,
+                                  problem->attention.head_dim_v, problem->n_output);
     const double lse = compare(problem->lse, expected + problem->n_output,
-                               bound + problem->n_output, problem->n_lse);
+                               bound + problem->n_output, none, problem->n_lse + 1, problem->n_lse);
     free(expected);
     free(bound);
+    free(rounding);
     return output > lse ? output : lse;
 }

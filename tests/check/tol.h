@@ -33,6 +33,11 @@ static inline double tol_fold(int64_t n_row, double sum_abs) {
     return (double)(n_row + 6) * TOL_U * sum_abs + (double)(n_row + 1) * TOL_TINY;
 }
 
+/* What rounding the weights of a block adds to a column of foldq: each is off by half a step at
+ * most, and by the roundings of t, of 1 / step and of their product, together 3 u of at most 32767
+ * steps, which is far below another half. (NUMERICS "weights in 16 bits") */
+static inline double tol_foldq(double step, double sum_abs_q) { return step * sum_abs_q; }
+
 /* Decoded value with a minimum: two roundings, or one with FMA. (NUMERICS "decode") */
 static inline double tol_decode(double abs_dq, double abs_m) {
     return TOL_U * (2 * abs_dq + abs_m) + TOL_TINY;
@@ -73,6 +78,14 @@ static inline double tol_weight(double logit_error) {
 }
 static inline double tol_output(int64_t n_row, double logit_error, double abs_output) {
     return abs_output * (2 * tol_weight(logit_error) + (double)(4 * n_row + 8) * TOL_U) + TOL_TINY;
+}
+/* What rounding the weights adds to an output where V is quantized and the class q8. A weight of a
+ * block of at most 64 rows is off by half a step, 1 / 65534 of the largest |p d| of the block (a
+ * little more for the roundings of t and 1 / step). Summed over the blocks that is at most 64, or
+ * n_row over the sum of the weights when the largest is 1, times the largest |d| times the largest
+ * |q|. (NUMERICS "weights in 16 bits") */
+static inline double tol_rounded_weights(int64_t n_row, double weight, double largest_dq) {
+    return fmin((double)n_row / weight, 64) * 0x1.01p-16 * largest_dq;
 }
 static inline double tol_lse(int64_t n_row, double logit_error, double abs_lse) {
     return tol_weight(logit_error) + (double)(4 * n_row + 8) * TOL_U + 4 * TOL_U * abs_lse;

@@ -73,7 +73,7 @@ static void test_nothing_seen(void **state) {
     set_up(&s, 1, 1, 1);
     s.segment.n_rows = 0;
     s.segment.k = s.segment.v = NULL;
-    oracle_attention_bounds(&s.attention, &s.io, output, &lse, bound, &lse_bound);
+    oracle_attention_bounds(&s.attention, &s.io, output, &lse, bound, &lse_bound, NULL);
     assert_true(output[0] == 0 && output[1] == 0 && lse == -INFINITY);
     assert_true(bound[0] == 0 && lse_bound == 0);
     s.io.sinks = &sink;
