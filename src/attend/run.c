@@ -295,9 +295,9 @@ static int32_t head_bytes(enum varve_format format, int32_t head_dim) {
     return head_dim / traits->block_values * traits->block_bytes;
 }
 
-static struct varve_ahead ahead_of(const struct varve_block *next, const uint8_t *const *rows,
+static struct varve_ahead ahead_of(const uint8_t *const *row0, int32_t n, int64_t offset,
                                    enum varve_format format, int32_t head_dim) {
-    return (struct varve_ahead){rows, next->n, head_bytes(format, head_dim)};
+    return (struct varve_ahead){row0, offset, n, head_bytes(format, head_dim)};
 }
 
 /* The block for all KV heads of the task, before the next block: the heads of a row lie next to
@@ -307,16 +307,16 @@ static void attend_block(const struct task *task, const struct varve_block *bloc
     if (!block->plain) varve_view_bias(&task->view, block, task->bias);
     const struct varve_attention *a = &task->plan->attention;
     const struct varve_segment *s = block->segment, *t = next->n > 0 ? next->segment : s;
-    const uint8_t *rows[VARVE_TILE_ROWS], *ahead[VARVE_TILE_ROWS];
+    const uint8_t *rows[VARVE_TILE_ROWS];
     for (int32_t head = 0; head < task->plan->n_head_task; head++) {
         const int64_t h = task->head_kv0 + head;
         head_rows(block->k, block->n, h * s->k_head_stride, rows);
-        head_rows(next->k, next->n, h * t->k_head_stride, ahead);
-        score_block(task, block, head, rows, ahead_of(next, ahead, t->k_format, a->head_dim_k));
+        score_block(task, block, head, rows,
+                    ahead_of(next->k, next->n, h * t->k_head_stride, t->k_format, a->head_dim_k));
         softmax_block(task, block, head);
         head_rows(block->v, block->n, h * s->v_head_stride, rows);
-        head_rows(next->v, next->n, h * t->v_head_stride, ahead);
-        fold_block(task, block, head, rows, ahead_of(next, ahead, t->v_format, a->head_dim_v));
+        fold_block(task, block, head, rows,
+                   ahead_of(next->v, next->n, h * t->v_head_stride, t->v_format, a->head_dim_v));
     }
 }
 

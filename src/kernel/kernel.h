@@ -41,11 +41,12 @@ struct varve_queries {
     const int32_t *sum; /* [n][n_block] sum of i over the block */
 };
 
-/* Rows of the same head that the same kernel will be given next: hints to fetch, a few at a time
- * between its own rows, because memory takes longer than a block and many requests at once wait for
- * each other. May be of another format; n 0: none. */
+/* Rows of the same head that the same kernel will be given next, at `offset` of each: hints to
+ * fetch, a few at a time between its own rows, because memory takes longer than a block and many
+ * requests at once wait for each other. May be of another format; n 0: none. */
 struct varve_ahead {
     const uint8_t *const *rows;
+    int64_t offset;
     int32_t n, bytes; /* rows; bytes of each */
 };
 

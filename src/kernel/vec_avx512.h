@@ -70,7 +70,7 @@ VEC_INLINE void vec_prefetch(const uint8_t *const *rows, int32_t n_row, int32_t 
  */
 VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, int32_t n) {
     for (int32_t r = from; r < vec_min_i32(from + n, ahead->n); r++) {
-        const char *const row = (const char *)ahead->rows[r];
+        const char *const row = (const char *)ahead->rows[r] + ahead->offset;
         for (int32_t at = 0; at < ahead->bytes; at += 64) _mm_prefetch(row + at, _MM_HINT_T1);
     }
 }
