@@ -106,10 +106,11 @@ typedef bool (*varve_ggml_account_fn)(int32_t context, struct varve_ggml_account
 
 /** Sets the tiers of contexts that are created from now on, over VARVE_TIERS, VARVE_SINKS and
  *  VARVE_HOT_MAX.
- *  @units  tiers: "f16:W" with W >= 1 rows, "none", or NULL to leave it; n_sink: pinned rows, or -1
- *          to leave it; hot_max: bytes for all contexts together, 0: no limit, or -1 to leave it.
+ *  @units  tiers: "f16:W" with W from 1 to 2^30 rows, "none", or NULL to leave it; n_sink: pinned
+ *          rows, 0 to 2^30, or -1 to leave it; hot_max: bytes for all contexts together, 0: no
+ *          limit, or -1 to leave it.
  *  @owns   nothing kept.
- *  @errors false for a value that cannot be read; nothing is changed then.
+ *  @errors false for a value that cannot be read or is out of range; nothing is changed then.
  *  @threads safe.
  *  @see    docs/DESIGN.md 9 */
 typedef bool (*varve_ggml_set_tiers_fn)(const char *tiers, int32_t n_sink, int64_t hot_max);

@@ -32,11 +32,14 @@ extern "C" {
 
 /* --------------------------------------------------------------------------------------- tiers */
 
+/* The most rows of a window, and the most sinks. */
+#define VARVE_HOT_ROWS_MAX (1 << 30)
+
 /* Zero-initialise, then set; new fields come at the end. */
 struct varve_hot_params {
     size_t struct_bytes; /* sizeof(struct varve_hot_params) */
-    int32_t window;      /* W >= 1: rows that a query reads in F16 */
-    int32_t n_sink;      /* S >= 0: first rows of a sequence that stay in F16 */
+    int32_t window;      /* W, 1 to VARVE_HOT_ROWS_MAX: rows that a query reads in F16 */
+    int32_t n_sink;      /* S, 0 to VARVE_HOT_ROWS_MAX: first rows of a sequence that stay in F16 */
     /* Asks for memory before it is allocated (bytes > 0), and gives back (bytes < 0). False: not
      * granted. NULL: no limit. Several struct varve_hot may share one budget through it. */
     bool (*reserve)(void *user, int64_t bytes);

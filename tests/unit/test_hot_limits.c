@@ -152,6 +152,12 @@ static void bad_input_is_an_error(void **state) {
     struct varve_hot_params params = {.struct_bytes = sizeof params, .window = 0};
     assert_int_equal(varve_hot_create(w->context, &params, &hot), VARVE_ERROR_ARGUMENT);
     expect_line(&w->host, "window");
+    params.window = params.n_sink = VARVE_HOT_ROWS_MAX;
+    assert_int_equal(varve_hot_create(w->context, &params, &hot), VARVE_OK);
+    varve_hot_destroy(hot);
+    params.n_sink++;
+    assert_int_equal(varve_hot_create(w->context, &params, &hot), VARVE_ERROR_ARGUMENT);
+    expect_line(&w->host, "at most 1073741824");
     struct varve_twins *twins;
     struct varve_twins_params t = {.struct_bytes = sizeof t,
                                    .format = VARVE_FORMAT_Q4_0,
