@@ -56,7 +56,7 @@ static const struct argp_option options[] = {
      0},
     {"hot-max", KEY_HOT_MAX, "BYTES", 0,
      "The most memory for the rows in F16, in bytes; K, M and G stand for 2^10, 2^20 and 2^30 "
-     "(default: VARVE_HOT_MAX, else a few windows for each layer)",
+     "(default: VARVE_HOT_MAX, else 0, no limit but a few windows for each layer)",
      0},
     {"isa", KEY_ISA, "LEVEL", 0,
      "Highest instruction set to use: scalar, avx2, avx512, vnni "

@@ -31,6 +31,7 @@ enum {
     KEY_TYPE_V,
     KEY_TIERS,
     KEY_SINKS,
+    KEY_HOT_MAX,
     KEY_SEED,
     KEY_TEMP,
     KEY_CHAT,
@@ -59,6 +60,10 @@ static const struct argp_option option_list[] = {
      0},
     {"sinks", KEY_SINKS, "N", 0,
      "First rows that stay in F16, unless tiers are off (rows, 0 to 2^30; default: 4)", 0},
+    {"hot-max", KEY_HOT_MAX, "BYTES", 0,
+     "The most memory for the rows in F16, in bytes; K, M and G stand for 2^10, 2^20 and 2^30 "
+     "(default: 0, no limit but a few windows for each layer)",
+     0},
     {"temp", KEY_TEMP, "T", 0, "Temperature; 0 takes the most likely token (default: 0)", 0},
     {"seed", KEY_SEED, "S", 0, "Seed for a temperature above 0, 0 to 2^32 - 2 (default: 0)", 0},
     {"chat", KEY_CHAT, NULL, 0, "Put the prompt into the chat template of the model", 0},
@@ -97,6 +102,7 @@ static bool set_option(int key, const char *arg, struct run_options *o) {
     case KEY_TYPE_V: return set_type("--ctv", arg, &o->type_v);
     case KEY_TIERS: return cli_tiers("--tiers", arg, &o->tiers.tiers);
     case KEY_SINKS: return cli_sinks("--sinks", arg, &o->tiers.n_sink);
+    case KEY_HOT_MAX: return cli_bytes("--hot-max", arg, &o->tiers.hot_max);
     case KEY_TEMP: return parse_temp(arg, &o->temp);
     case KEY_SEED: return cli_integer("--seed", arg, 0, UINT32_MAX - 1, &o->seed);
     case KEY_CHAT: o->chat = true; return true;
@@ -147,7 +153,13 @@ static bool complete_tiers(struct run_options *o) {
     }
     if (o->tiers.n_sink < 0) {
         const char *sinks = unset("VARVE_SINKS") ? "4" : getenv("VARVE_SINKS");
-        return cli_sinks("VARVE_SINKS", sinks, &o->tiers.n_sink);
+        if (!cli_sinks("VARVE_SINKS", sinks, &o->tiers.n_sink)) {
+            return false;
+        }
+    }
+    if (o->tiers.hot_max < 0) { /* digits alone, as the plug-in reads it */
+        const char *bytes = unset("VARVE_HOT_MAX") ? "0" : getenv("VARVE_HOT_MAX");
+        return cli_integer("VARVE_HOT_MAX", bytes, 0, INT64_MAX, &o->tiers.hot_max);
     }
     return true;
 }

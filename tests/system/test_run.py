@@ -42,7 +42,8 @@ def normal():
         return
     one = data["runs"][0]
     check(len(data["runs"]) == 1 and one["name"] == "varve" and one["type_k"] == "q4_0" and
-          data["settings"]["tiers"] == "f16:256" and data["settings"]["sinks"] == 4,
+          data["settings"]["tiers"] == "f16:256" and data["settings"]["sinks"] == 4 and
+          data["settings"]["hot_max"] == 0,
           "the defaults: varve, q4_0, f16:256, 4 sinks", data)
     check(result.out.rstrip("\n") == one["generated"]["text"].rstrip("\n") and "Paris" in result.out,
           f"stdout has the text and nothing else: {result.out!r}", result)
@@ -76,6 +77,29 @@ def rows_add_up():
               rows["evicted"] == 0 and rows["hot"] > 0 and rows["sink"] > 0,
               f"rows of {side}: {rows}", f"{n} tokens")
     check(one["kv"]["bytes_hot"] > 0, "the hot tier takes memory", one["kv"])
+
+
+def limited():
+    """--hot-max, or VARVE_HOT_MAX: the limit holds and is among the settings."""
+    long = ("-p", common.excerpt(1200), "-n", 2)
+    for options, env, limit in ((("--hot-max", "1M"), {"VARVE_HOT_MAX": 7}, 1 << 20),
+                                ((), {"VARVE_HOT_MAX": 900000}, 900000), ((), {}, 0)):
+        with common.folder() as folder:
+            result, data = figures(folder, *long, *options, env=env)
+        one = data["runs"][0]
+        what = f"{' '.join(options)} {env}"
+        if one["rows"] is None:
+            common.skip(what, "this plug-in has no hot tier")
+            continue
+        check(result.code == 0 and data["settings"]["hot_max"] == limit,
+              f"{what}: hot_max {data['settings']['hot_max']} in the settings", data["settings"])
+        check((0 < one["kv"]["bytes_hot_peak"] <= limit) == (limit > 0) and
+              (one["rows"]["k"]["evicted"] > 0) == (limit > 0),
+              f"{what}: {one['kv']['bytes_hot_peak']} bytes, "
+              f"{one['rows']['k']['evicted']} rows without room", one)
+    for value in ("1M", "-1", "many"):
+        one_line(run(varve_run("-p", "x"), {"VARVE_HOT_MAX": value}), 64,
+                 ["VARVE_HOT_MAX", "expected"], f"VARVE_HOT_MAX={value}")
 
 
 def chat():
@@ -254,6 +278,7 @@ def wrong_options():
             (("-p", "x", "--tiers", f"f16:{common.ROWS_MAX + 1}"), 64, [f"to {common.ROWS_MAX}"]),
             (("-p", "x", "--sinks", f"{common.ROWS_MAX + 1}"), 64, [f"to {common.ROWS_MAX}"]),
             (("-p", "x", "--sinks", "-1"), 64, ["--sinks"]),
+            (("-p", "x", "--hot-max", "64X"), 64, ["--hot-max", "64M"]),
             (("-p", "x", "-n", "0"), 64, ["-n"]),
             (("-p", "x", "--temp", "hot"), 64, ["--temp"]),
             (("-f", "/no/such/file"), 1, ["/no/such/file", "No such file"]),
@@ -333,6 +358,6 @@ def exact_comparison():
 
 
 common.need(common.LAUNCHER, common.PLUGIN, common.MODEL, PROGRAM)
-common.main(normal, rows_add_up, chat, same_again, input_places, progress, terminal_and_its_ctrl_c,
+common.main(normal, rows_add_up, limited, chat, same_again, input_places, progress, terminal_and_its_ctrl_c,
             interrupts, time_limit, wrong_model, wrong_options, no_room, not_built, comparison,
             exact_comparison)
