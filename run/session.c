@@ -227,7 +227,7 @@ enum session_status session_evaluate(struct session *s, const llama_token *token
 
 enum session_status session_read_prompt(struct session *s) {
     enum session_status status = SESSION_OK;
-    progress_begin(&s->progress, s->n_prompt);
+    progress_begin(&s->progress, PROGRESS_PROMPT, s->n_prompt);
     for (int32_t at = 0; at < s->n_prompt && status == SESSION_OK;) {
         const int32_t rest = s->n_prompt - at;
         const int32_t n = rest < n_batch ? rest : n_batch;

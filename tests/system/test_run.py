@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import pty
+import re
 import resource
 import select
 import signal
@@ -150,6 +151,26 @@ def progress():
     lines = [line for line in result.varve_lines() if "tokens/s" in line]
     check(result.code == 0 and 2 <= len(lines) <= 10 and "100 %" in lines[-1] and "left" in lines[0],
           f"no terminal: a line for each tenth: {len(lines)}", result)
+
+
+def comparison_progress():
+    """The second reading of the text shows how far it is, as the prompt does."""
+    words = varve_run("-p", "Once upon a time", "-n", 100, "--compare")
+    result = run(words)
+    lines = [line for line in result.varve_lines() if line.startswith("varve: comparison")]
+    done = [line for line in lines if re.search(r" 100 %, (\d+) of \1 tokens", line)]
+    check(result.code == 0 and len(done) == result.err.count("varve: prompt 100 %") == 3 and
+          len(lines) <= 33 and all("left" in line for line in lines if line not in done),
+          f"no terminal: 100 % for each of 3 runs, {len(lines)} lines", result)
+    pressed = []
+
+    def press(shown, terminal):
+        if b"\rcomparison" in shown and not pressed:
+            pressed.append(time.monotonic())
+            os.write(terminal, b"\x03")
+    code, shown = on_terminal(words, press)
+    check(code == 130 and pressed and SUMMARY in shown and "stopped (interrupted)" in shown and
+          "2 of 3" not in shown, "a terminal: redrawn, Ctrl-C stops it", f"{code} {shown[-1500:]}")
 
 
 def on_terminal(words, act):
@@ -358,6 +379,6 @@ def exact_comparison():
 
 
 common.need(common.LAUNCHER, common.PLUGIN, common.MODEL, PROGRAM)
-common.main(normal, rows_add_up, limited, chat, same_again, input_places, progress, terminal_and_its_ctrl_c,
-            interrupts, time_limit, wrong_model, wrong_options, no_room, not_built, comparison,
-            exact_comparison)
+common.main(normal, rows_add_up, limited, chat, same_again, input_places, progress,
+            comparison_progress, terminal_and_its_ctrl_c, interrupts, time_limit, wrong_model,
+            wrong_options, no_room, not_built, comparison, exact_comparison)
