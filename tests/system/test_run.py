@@ -339,6 +339,28 @@ def not_built():
                  "without varve-run beside it")
 
 
+def other_kinds():
+    """Other builds of the same llama.cpp: without OpenMP, and with back ends loaded at run time."""
+    for kind in ("noomp", "dl"):
+        libraries = common.KINDS[kind].parent / "lib"
+        if not libraries.exists():
+            common.skip(f"kind {kind}", "it was not built")
+            continue
+        with common.folder() as folder:
+            result, data = figures(folder, "-p", PROMPT, "-n", 4, "--compare",
+                                   env={"LD_LIBRARY_PATH": libraries})
+        nodes = [one["attention_nodes"] for one in data["runs"]] if data else []
+        check(result.code == 0 and "Paris" in result.out and len(nodes) == 3 and
+              nodes[0] == nodes[2] == 0 and nodes[1] > 0, f"{kind}: nodes of 3 runs: {nodes}", result)
+        if kind != "dl":
+            continue
+        with common.folder() as folder:
+            for library in libraries.iterdir():
+                (pathlib.Path(folder) / library.name).symlink_to(library)
+            result = run(varve_run("-p", PROMPT), {"LD_LIBRARY_PATH": folder}, cwd=folder)
+            one_line(result, 1, ["libggml-cpu", folder], "no back end for the CPU")
+
+
 # ---- comparison -----------------------------------------------------------------------------
 
 def comparison():
@@ -381,4 +403,4 @@ def exact_comparison():
 common.need(common.LAUNCHER, common.PLUGIN, common.MODEL, PROGRAM)
 common.main(normal, rows_add_up, limited, chat, same_again, input_places, progress,
             comparison_progress, terminal_and_its_ctrl_c, interrupts, time_limit, wrong_model,
-            wrong_options, no_room, not_built, comparison, exact_comparison)
+            wrong_options, no_room, not_built, other_kinds, comparison, exact_comparison)
