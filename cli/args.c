@@ -1,5 +1,6 @@
 #include "args.h"
 
+#include "varve/hot.h"
 #include "varve/varve.h"
 
 #include <errno.h>
@@ -93,10 +94,14 @@ bool cli_tiers(const char *option, const char *value, const char **out) {
     *out = value;
     if (strcmp(value, "none") == 0 ||
         (strncmp(value, "f16:", 4) == 0 && read_digits(value + 4, &window, &end) && *end == '\0' &&
-         window >= 1 && window <= INT32_MAX)) {
+         window >= 1 && window <= VARVE_HOT_ROWS_MAX)) {
         return true;
     }
-    cli_say("%s %s: expected f16:W, with W the number of recent rows to keep in F16, or none",
-            option, value);
+    cli_say("%s %s: expected f16:W, with W from 1 to %d recent rows to keep in F16, or none",
+            option, value, VARVE_HOT_ROWS_MAX);
     return false;
+}
+
+bool cli_sinks(const char *option, const char *value, int64_t *out) {
+    return cli_integer(option, value, 0, VARVE_HOT_ROWS_MAX, out);
 }

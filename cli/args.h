@@ -25,6 +25,7 @@ const char *cli_isa(const char *value);
 bool cli_integer(const char *option, const char *value, int64_t min, int64_t max, int64_t *out);
 bool cli_bytes(const char *option, const char *value, int64_t *out);     /* 64M is 64 << 20 */
 bool cli_tiers(const char *option, const char *value, const char **out); /* f16:W or none */
+bool cli_sinks(const char *option, const char *value, int64_t *out);     /* rows */
 
 /* Subcommands. argv[0] is the name to show in messages, as in "varve exec". */
 int cmd_exec(int argc, char **argv);

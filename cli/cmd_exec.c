@@ -47,16 +47,16 @@ static const struct argp_option options[] = {
      0},
     {"ctv", KEY_TYPE_V, "TYPE", 0, "Type of the V cache", 0},
     {"tiers", KEY_TIERS, "TIERS", 0,
-     "f16:W keeps the W most recent rows of a quantized cache in F16 too (W: rows, 1 or more); "
+     "f16:W keeps the W most recent rows of a quantized cache in F16 too (W: rows, 1 to 2^30); "
      "none turns that off (default: VARVE_TIERS, else f16:256)",
      0},
     {"sinks", KEY_SINKS, "N", 0,
-     "First rows of a sequence that stay in F16, unless tiers are off (rows; default: "
+     "First rows of a sequence that stay in F16, unless tiers are off (rows, 0 to 2^30; default: "
      "VARVE_SINKS, else 4)",
      0},
     {"hot-max", KEY_HOT_MAX, "BYTES", 0,
      "The most memory for the rows in F16, in bytes; K, M and G stand for 2^10, 2^20 and 2^30 "
-     "(default: VARVE_HOT_MAX, else a few windows for each layer)",
+     "(default: VARVE_HOT_MAX, else 0, no limit but a few windows for each layer)",
      0},
     {"isa", KEY_ISA, "LEVEL", 0,
      "Highest instruction set to use: scalar, avx2, avx512, vnni "
@@ -75,8 +75,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
         args->type_v = cli_cache_type("--ctv", arg);
         return args->type_v != NULL ? 0 : EINVAL;
     case KEY_TIERS: return cli_tiers("--tiers", arg, &args->tiers.tiers) ? 0 : EINVAL;
-    case KEY_SINKS:
-        return cli_integer("--sinks", arg, 0, INT32_MAX, &args->tiers.n_sink) ? 0 : EINVAL;
+    case KEY_SINKS: return cli_sinks("--sinks", arg, &args->tiers.n_sink) ? 0 : EINVAL;
     case KEY_HOT_MAX: return cli_bytes("--hot-max", arg, &args->tiers.hot_max) ? 0 : EINVAL;
     case KEY_ISA: args->isa = cli_isa(arg); return args->isa != NULL ? 0 : EINVAL;
     case ARGP_KEY_ARG:

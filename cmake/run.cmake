@@ -20,7 +20,8 @@ target_include_directories(varve-run PRIVATE cli)
 target_include_directories(varve-run SYSTEM PRIVATE ${ggml_source}/include ${JANSSON_INCLUDE})
 target_compile_definitions(varve-run PRIVATE VARVE_RUN_MODEL="${run_model}")
 target_link_libraries(varve-run PRIVATE varve_ggml_headers varve_static ${ggml_lib}/libllama.so
-  ${ggml_lib}/libggml.so ${ggml_lib}/libggml-base.so ${JANSSON_LIBRARY} m)
+  ${ggml_lib}/libggml.so ${ggml_lib}/libggml-base.so ${JANSSON_LIBRARY} m
+  ${CMAKE_DL_LIBS})
 # An installed copy looks beside itself first: a distribution has llama.cpp's libraries there.
 set_target_properties(varve-run PROPERTIES BUILD_RPATH ${ggml_lib}
   INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};${ggml_lib}")

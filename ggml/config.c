@@ -53,15 +53,22 @@ static const char *isa_level(void) {
     }
 }
 
-bool plugin_read_tiers(const char *text, int32_t *window) {
-    enum { most = 1 << 30 };
-    if (strcasecmp(text, "none") == 0) {
-        *window = 0;
-        return true;
-    }
+/* Digits alone: the command line takes no signs and spaces either. */
+static bool read_number(const char *text, int64_t least, int64_t most, int64_t *out) {
     char *end = NULL;
-    const long n = strncasecmp(text, "f16:", 4) == 0 ? strtol(text + 4, &end, 10) : 0;
-    if (end == NULL || end == text + 4 || *end != '\0' || n < 1 || n > most) {
+    errno = 0;
+    const long long n = text[0] >= '0' && text[0] <= '9' ? strtoll(text, &end, 10) : 0;
+    if (end == NULL || *end != '\0' || errno != 0 || n < least || n > most) {
+        return false;
+    }
+    *out = n;
+    return true;
+}
+
+bool plugin_read_tiers(const char *text, int32_t *window) {
+    int64_t n = 0;
+    if (strcmp(text, "none") != 0 &&
+        (strncmp(text, "f16:", 4) != 0 || !read_number(text + 4, 1, VARVE_HOT_ROWS_MAX, &n))) {
         return false;
     }
     *window = (int32_t)n;
@@ -74,13 +81,10 @@ static int64_t number(const char *name, int64_t otherwise, int64_t most) {
     if (value == NULL || value[0] == '\0') {
         return otherwise;
     }
-    char *end = NULL;
-    errno = 0;
-    const long long n = strtoll(value, &end, 10);
-    if (*end != '\0' || errno != 0 || n < 0 || n > most) {
+    int64_t n = otherwise;
+    if (!read_number(value, 0, most, &n)) {
         plugin_say("%s=%s: expected a whole number from 0 to %lld; %lld is used", name, value,
                    (long long)most, (long long)otherwise);
-        return otherwise;
     }
     return n;
 }
@@ -93,11 +97,11 @@ static void read_tiers(void) {
     const char *tiers = getenv("VARVE_TIERS");
     config.tiers_given = tiers != NULL && tiers[0] != '\0';
     if (config.tiers_given && !plugin_read_tiers(tiers, &config.tiers.window)) {
-        plugin_say("VARVE_TIERS=%s: expected f16:ROWS, as in f16:256, or none; f16:%d is used",
-                   tiers, (int)config.tiers.window);
+        plugin_say("VARVE_TIERS=%s: expected f16:W, with W from 1 to %d, or none; f16:%d is used",
+                   tiers, VARVE_HOT_ROWS_MAX, (int)config.tiers.window);
         config.tiers_given = false;
     }
-    config.tiers.n_sink = (int32_t)number("VARVE_SINKS", config.tiers.n_sink, 1 << 20);
+    config.tiers.n_sink = (int32_t)number("VARVE_SINKS", config.tiers.n_sink, VARVE_HOT_ROWS_MAX);
     config.tiers.hot_max = number("VARVE_HOT_MAX", 0, INT64_MAX);
 }
 

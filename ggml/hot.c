@@ -78,7 +78,7 @@ static struct plugin_tiers *current_settings(void) {
 bool hot_set_tiers(const char *tiers, int32_t n_sink, int64_t hot_max) {
     pthread_mutex_lock(&lock);
     struct plugin_tiers wanted = *current_settings();
-    const bool ok = n_sink >= -1 && hot_max >= -1 &&
+    const bool ok = n_sink >= -1 && n_sink <= VARVE_HOT_ROWS_MAX && hot_max >= -1 &&
                     (tiers == NULL || plugin_read_tiers(tiers, &wanted.window));
     wanted.n_sink = n_sink >= 0 ? n_sink : wanted.n_sink;
     wanted.hot_max = hot_max >= 0 ? hot_max : wanted.hot_max;

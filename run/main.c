@@ -88,12 +88,13 @@ static json_t *text_or_null(const char *text) {
 }
 
 static json_t *figures(const struct run_options *o, json_t *runs) {
-    return json_pack("{s:s, s:{s:o, s:o, s:I, s:I, s:I, s:s, s:I, s:f, s:I, s:b}, s:O}", "version",
-                     varve_version(), "settings", "model", text_or_null(o->model), "file",
-                     text_or_null(o->file), "predict", (json_int_t)o->n_predict, "context",
+    return json_pack("{s:s, s:{s:o, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:f, s:I, s:b}, s:O}",
+                     "version", varve_version(), "settings", "model", text_or_null(o->model),
+                     "file", text_or_null(o->file), "predict", (json_int_t)o->n_predict, "context",
                      (json_int_t)o->n_ctx, "threads", (json_int_t)o->n_threads, "tiers",
-                     o->tiers.tiers, "sinks", (json_int_t)o->tiers.n_sink, "temp", o->temp, "seed",
-                     (json_int_t)o->seed, "chat", o->chat, "runs", runs);
+                     o->tiers.tiers, "sinks", (json_int_t)o->tiers.n_sink, "hot_max",
+                     (json_int_t)o->tiers.hot_max, "temp", o->temp, "seed", (json_int_t)o->seed,
+                     "chat", o->chat, "runs", runs);
 }
 
 /* Opened before the runs, which may take minutes, and emptied when there is something to write. */

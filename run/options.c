@@ -22,7 +22,9 @@ static const char doc[] =
     "wrote, and the KL divergence of its probabilities from those of the f16 run is computed, in "
     "nats per token.\n\n"
     "Environment: VARVE_MODEL names the default model; VARVE_TIERS, VARVE_SINKS and VARVE_HOT_MAX "
-    "(bytes) set the hot tier where no option does.\n\n"
+    "(bytes) set the hot tier where no option does; LD_LIBRARY_PATH leads to another build of the "
+    "same "
+    "llama.cpp than the one that varve was built with.\n\n"
     "Exit code: 0, also when a time limit ended a run; 130 after Ctrl-C; 64 for a wrong option; "
     "else 1.";
 
@@ -31,6 +33,7 @@ enum {
     KEY_TYPE_V,
     KEY_TIERS,
     KEY_SINKS,
+    KEY_HOT_MAX,
     KEY_SEED,
     KEY_TEMP,
     KEY_CHAT,
@@ -54,10 +57,15 @@ static const struct argp_option option_list[] = {
      0},
     {"ctv", KEY_TYPE_V, "TYPE", 0, "Type of the V cache (default: q4_0)", 0},
     {"tiers", KEY_TIERS, "TIERS", 0,
-     "f16:W keeps the W most recent rows of the cache in F16 too (W: rows, 1 or more); none turns "
+     "f16:W keeps the W most recent rows of the cache in F16 too (W: rows, 1 to 2^30); none turns "
      "that off (default: f16:256)",
      0},
-    {"sinks", KEY_SINKS, "N", 0, "First rows that stay in F16, with --tiers (rows; default: 4)", 0},
+    {"sinks", KEY_SINKS, "N", 0,
+     "First rows that stay in F16, unless tiers are off (rows, 0 to 2^30; default: 4)", 0},
+    {"hot-max", KEY_HOT_MAX, "BYTES", 0,
+     "The most memory for the rows in F16, in bytes; K, M and G stand for 2^10, 2^20 and 2^30 "
+     "(default: 0, no limit but a few windows for each layer)",
+     0},
     {"temp", KEY_TEMP, "T", 0, "Temperature; 0 takes the most likely token (default: 0)", 0},
     {"seed", KEY_SEED, "S", 0, "Seed for a temperature above 0, 0 to 2^32 - 2 (default: 0)", 0},
     {"chat", KEY_CHAT, NULL, 0, "Put the prompt into the chat template of the model", 0},
@@ -95,7 +103,8 @@ static bool set_option(int key, const char *arg, struct run_options *o) {
     case KEY_TYPE_K: return set_type("--ctk", arg, &o->type_k);
     case KEY_TYPE_V: return set_type("--ctv", arg, &o->type_v);
     case KEY_TIERS: return cli_tiers("--tiers", arg, &o->tiers.tiers);
-    case KEY_SINKS: return cli_integer("--sinks", arg, 0, INT32_MAX, &o->tiers.n_sink);
+    case KEY_SINKS: return cli_sinks("--sinks", arg, &o->tiers.n_sink);
+    case KEY_HOT_MAX: return cli_bytes("--hot-max", arg, &o->tiers.hot_max);
     case KEY_TEMP: return parse_temp(arg, &o->temp);
     case KEY_SEED: return cli_integer("--seed", arg, 0, UINT32_MAX - 1, &o->seed);
     case KEY_CHAT: o->chat = true; return true;
@@ -146,7 +155,13 @@ static bool complete_tiers(struct run_options *o) {
     }
     if (o->tiers.n_sink < 0) {
         const char *sinks = unset("VARVE_SINKS") ? "4" : getenv("VARVE_SINKS");
-        return cli_integer("VARVE_SINKS", sinks, 0, INT32_MAX, &o->tiers.n_sink);
+        if (!cli_sinks("VARVE_SINKS", sinks, &o->tiers.n_sink)) {
+            return false;
+        }
+    }
+    if (o->tiers.hot_max < 0) { /* digits alone, as the plug-in reads it */
+        const char *bytes = unset("VARVE_HOT_MAX") ? "0" : getenv("VARVE_HOT_MAX");
+        return cli_integer("VARVE_HOT_MAX", bytes, 0, INT64_MAX, &o->tiers.hot_max);
     }
     return true;
 }

@@ -7,8 +7,11 @@
 
 #include "ggml-backend.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +21,38 @@ enum { n_batch = 512 };
 
 /* ---- back ends ------------------------------------------------------------------------------ */
 
+static bool has_cpu(void) { return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) != NULL; }
+
+/* A llama.cpp that loads its back ends at run time looks for them beside the running program. This
+ * is none of its programs: they lie with its libraries or with its programs. */
+static bool load_from_llama(void) {
+    static const char *const places[] = {".", "../bin"};
+    Dl_info info;
+    char own[PATH_MAX] = "";
+    void *function = dlsym(RTLD_DEFAULT, "ggml_backend_load_all");
+    if (function != NULL && dladdr(function, &info) != 0) {
+        snprintf(own, sizeof(own), "%s", info.dli_fname);
+    }
+    const char *folder = dirname(own);
+    for (int i = 0; i < 2 && !has_cpu(); i++) {
+        char path[PATH_MAX + 16];
+        snprintf(path, sizeof(path), "%s/%s", folder, places[i]);
+        ggml_backend_load_all_from_path(path);
+    }
+    if (!has_cpu()) {
+        cli_say("llama.cpp has no back end for the CPU: there is no libggml-cpu*.so for this one "
+                "in %s or %s/../bin",
+                folder, folder);
+    }
+    return has_cpu();
+}
+
 static bool load_back_ends(const struct run_job *job) {
-    if (ggml_backend_reg_count() == 0) { /* a llama.cpp that loads its own at run time, too */
+    if (ggml_backend_reg_count() == 0) {
         ggml_backend_load_all();
+    }
+    if (!has_cpu() && !load_from_llama()) {
+        return false;
     }
     if (job->plugin != NULL && ggml_backend_load(job->plugin) == NULL) {
         cli_say("cannot load %s; see the line above, or build varve for this llama.cpp",
@@ -227,7 +259,7 @@ enum session_status session_evaluate(struct session *s, const llama_token *token
 
 enum session_status session_read_prompt(struct session *s) {
     enum session_status status = SESSION_OK;
-    progress_begin(&s->progress, s->n_prompt);
+    progress_begin(&s->progress, PROGRESS_PROMPT, s->n_prompt);
     for (int32_t at = 0; at < s->n_prompt && status == SESSION_OK;) {
         const int32_t rest = s->n_prompt - at;
         const int32_t n = rest < n_batch ? rest : n_batch;

@@ -78,24 +78,28 @@ static enum session_status follow(struct worker *w, struct divergence_file *file
     const bool writes = w->job->reference == REFERENCE_WRITE;
     const float *logits = w->first_logits;
     enum session_status status = SESSION_OK;
+    progress_begin(&s->progress, PROGRESS_COMPARISON, file->n_row - 1); /* tokens to evaluate */
     for (int32_t i = 0; i < file->n_row && status == SESSION_OK; i++) {
         if (i > 0) {
+            progress_batch(&s->progress, 1);
             status = session_evaluate(s, file->tokens + i - 1, 1, s->n_prompt + i - 1, 1);
             logits = status == SESSION_OK ? llama_get_logits_ith(s->context, -1) : NULL;
         }
         if (logits == NULL) {
             break;
         }
-        if (!writes && !divergence_add(file, i, logits, d)) {
-            return SESSION_FAILED;
-        }
-        if (writes && !divergence_store(file, i, logits)) {
-            return SESSION_FAILED;
+        if (!(writes ? divergence_store(file, i, logits) : divergence_add(file, i, logits, d))) {
+            status = SESSION_FAILED;
+            break;
         }
         d->n_position = i + 1;
         d->n_same_top += writes;
+        if (i > 0) {
+            progress_advance(&s->progress);
+        }
     }
-    if (writes && !divergence_finish(file, d->n_position)) {
+    progress_end(&s->progress);
+    if (writes && status != SESSION_FAILED && !divergence_finish(file, d->n_position)) {
         return SESSION_FAILED;
     }
     return status;

@@ -69,15 +69,20 @@ typedef const char *(*varve_ggml_declined_fn)(int i, uint64_t *n_question);
  * are counted once for each query and node that attended to them, so their sum is the work of
  * attention, not the size of the cache. */
 struct varve_ggml_side {
-    uint64_t rows_hot;    /* read in F16 because they were recent */
-    uint64_t rows_sink;   /* read in F16 because they are pinned and no longer recent */
-    uint64_t rows_cold;   /* read in the format of the cache */
-    uint64_t rows_missed; /* of these, recent ones that have no twin (any more): written by others,
-                             evicted, or back in the window after a rollback beyond the slack */
-    uint64_t
-        twins_written;    /* rows whose F16 twin was stored; here and below each is counted once */
-    uint64_t twins_stale; /* twins dropped because the cold row had changed behind our back */
-    uint64_t twins_evicted; /* twins dropped because a byte budget bound */
+    uint64_t rows_hot;  /* read in F16 because they were in the window */
+    uint64_t rows_sink; /* read in F16 because they are pinned, and not in the window */
+    uint64_t rows_cold; /* read in the format of the cache */
+    /* Of these, places of the window that no twin filled: recent rows were written by others,
+     * evicted, or came back after a rollback beyond the slack. An older twin fills such a place,
+     * also a pinned one, which is then one of rows_hot: after a rollback this is smaller by the
+     * sinks than the number of recent rows without a twin. */
+    uint64_t rows_missed;
+    uint64_t twins_written; /* given a place; from here on each twin counts once */
+    uint64_t twins_stale;   /* dropped: the cold row had changed behind our back, or F16 cannot hold
+                               its values */
+    /* For want of room (the byte budget, the rings of the tensor, or memory): twins dropped before
+     * they had left the window, and rows that never got a place, which are not in twins_written. */
+    uint64_t twins_evicted;
 };
 
 /* The account of one context, or of all of them. New fields are added at the end only. */
@@ -106,10 +111,11 @@ typedef bool (*varve_ggml_account_fn)(int32_t context, struct varve_ggml_account
 
 /** Sets the tiers of contexts that are created from now on, over VARVE_TIERS, VARVE_SINKS and
  *  VARVE_HOT_MAX.
- *  @units  tiers: "f16:W" with W >= 1 rows, "none", or NULL to leave it; n_sink: pinned rows, or -1
- *          to leave it; hot_max: bytes for all contexts together, 0: no limit, or -1 to leave it.
+ *  @units  tiers: "f16:W" with W from 1 to 2^30 rows, "none", or NULL to leave it; n_sink: pinned
+ *          rows, 0 to 2^30, or -1 to leave it; hot_max: bytes for all contexts together, 0: no
+ *          limit, or -1 to leave it.
  *  @owns   nothing kept.
- *  @errors false for a value that cannot be read; nothing is changed then.
+ *  @errors false for a value that cannot be read or is out of range; nothing is changed then.
  *  @threads safe.
  *  @see    docs/DESIGN.md 9 */
 typedef bool (*varve_ggml_set_tiers_fn)(const char *tiers, int32_t n_sink, int64_t hot_max);

@@ -32,11 +32,14 @@ extern "C" {
 
 /* --------------------------------------------------------------------------------------- tiers */
 
+/* The most rows of a window, and the most sinks. */
+#define VARVE_HOT_ROWS_MAX (1 << 30)
+
 /* Zero-initialise, then set; new fields come at the end. */
 struct varve_hot_params {
     size_t struct_bytes; /* sizeof(struct varve_hot_params) */
-    int32_t window;      /* W >= 1: rows that a query reads in F16 */
-    int32_t n_sink;      /* S >= 0: first rows of a sequence that stay in F16 */
+    int32_t window;      /* W, 1 to VARVE_HOT_ROWS_MAX: rows that a query reads in F16 */
+    int32_t n_sink;      /* S, 0 to VARVE_HOT_ROWS_MAX: first rows of a sequence that stay in F16 */
     /* Asks for memory before it is allocated (bytes > 0), and gives back (bytes < 0). False: not
      * granted. NULL: no limit. Several struct varve_hot may share one budget through it. */
     bool (*reserve)(void *user, int64_t bytes);
@@ -147,12 +150,21 @@ VARVE_API enum varve_status varve_twins_write(struct varve_twins *twins, const i
  *  @see    docs/DESIGN.md 9 */
 VARVE_API void varve_twins_write_row(struct varve_twins *twins, int64_t i, const float *values);
 
-/* What has been done with the twins of one tensor. Rows are counted for each query that attended.
- */
+/* What has been done with the twins of one tensor. Rows are counted for each query that attended,
+ * twins once. */
 struct varve_twins_account {
-    uint64_t rows_hot, rows_sink, rows_cold; /* recent; pinned and not recent; the rest */
-    uint64_t rows_missed;                    /* recent ones without a twin, part of rows_cold */
-    uint64_t twins_written, twins_stale, twins_evicted; /* evicted: for want of room */
+    uint64_t rows_hot, rows_sink, rows_cold; /* in the window; pinned and not in it; the rest */
+    /* Places of the window that no twin filled: the smaller of W and the visible rows, less
+     * rows_hot; part of rows_cold. An older twin fills the place of a recent row that has none,
+     * also a pinned one, which is then one of rows_hot: after a rollback beyond the slack this is
+     * smaller by the sinks than the number of recent rows without a twin. */
+    uint64_t rows_missed;
+    uint64_t twins_written; /* given a place */
+    uint64_t twins_stale;   /* dropped: the cold row had changed, or F16 cannot hold its values */
+    /* For want of room (budget, n_row_max or memory): twins dropped before they had left the
+     * window, and rows that never got a place, which are not in twins_written. Rows of a write that
+     * ended with VARVE_ERROR_MEMORY are in neither. */
+    uint64_t twins_evicted;
 };
 
 /** The account of one tensor since it was added.

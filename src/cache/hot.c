@@ -53,11 +53,11 @@ enum varve_status varve_hot_create(const struct varve_context *context,
     struct varve_hot_params known = {0};
     memcpy(&known, params,
            params->struct_bytes < sizeof known ? params->struct_bytes : sizeof known);
-    if (known.window < 1 || known.window > INT32_MAX / 2 || known.n_sink < 0 ||
-        known.n_sink > INT32_MAX / 2) {
+    if (known.window < 1 || known.window > VARVE_HOT_ROWS_MAX || known.n_sink < 0 ||
+        known.n_sink > VARVE_HOT_ROWS_MAX) {
         return varve_fail(host, VARVE_ERROR_ARGUMENT,
-                          "window is %d, n_sink %d: expected at least 1 and 0, at most 2^30",
-                          known.window, known.n_sink);
+                          "window is %d, n_sink %d: expected at least 1 and 0, at most %d",
+                          known.window, known.n_sink, VARVE_HOT_ROWS_MAX);
     }
     struct varve_hot *const made = varve_host_allocate(host, sizeof *made);
     if (made == NULL) return VARVE_ERROR_MEMORY;

@@ -28,6 +28,7 @@ LAUNCHER = BUILD / "bin" / "varve"
 
 N_LAYER = 30  # of the default model: attention nodes in one graph
 FORMATS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl")
+ROWS_MAX = 1 << 30  # VARVE_HOT_ROWS_MAX: of a window, and sinks
 TOOK_HOLD = "varve: attention runs on varve"
 
 _counts = {"passed": 0, "failed": 0, "skipped": 0}

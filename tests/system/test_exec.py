@@ -10,7 +10,7 @@ import re
 import threading
 
 import common
-from common import check, launched, program, run
+from common import ROWS_MAX, check, launched, program, run
 
 TRACE = {"VARVE_TRACE": 1}
 CACHES = {"f16 cache": (), "q4_0/q8_0 cache": ("--ctk", "q4_0", "--ctv", "q8_0")}
@@ -194,9 +194,12 @@ def wrong_option():
             result = run(launched(["true"], (option, name)))
             one_line(result, 125, [option, "q8_0", "iq4_nl"], f"{option} {name!r}")
     for option, value in (("--tiers", "f16"), ("--tiers", "f16:0"), ("--tiers", "q8_0:4"),
-                          ("--sinks", "-1"), ("--hot-max", "64X"), ("--hot-max", "")):
+                          ("--tiers", "NONE"), ("--tiers", f"f16:{ROWS_MAX + 1}"),
+                          ("--sinks", "-1"), ("--sinks", ROWS_MAX + 1), ("--hot-max", "64X"),
+                          ("--hot-max", "")):
         result = run(launched(["true"], (option, value)))
-        one_line(result, 125, [option, "expected"], f"{option} {value!r}")
+        most = [str(ROWS_MAX)] if option != "--hot-max" else []
+        one_line(result, 125, [option, "expected", *most], f"{option} {value!r}")
     one_line(run(launched(["true"], ("--isa", "mmx"))), 125, ["--isa", "scalar"], "--isa mmx")
     result = run(launched(["true"], ("--nonsense",)))
     check(result.code not in (0, 1) and "nonsense" in result.err, "an unknown option", result)
@@ -208,6 +211,9 @@ def tiers():
     seen = run(launched(["env"], options)).out.splitlines()
     wanted = ["VARVE_TIERS=f16:64", "VARVE_SINKS=0", f"VARVE_HOT_MAX={3 << 20}"]
     check(all(line in seen for line in wanted), f"{' '.join(options)}: {wanted}", seen)
+    largest = (f"VARVE_TIERS=f16:{ROWS_MAX}", f"VARVE_SINKS={ROWS_MAX}")
+    seen = run(launched(["env"], ("--tiers", f"f16:{ROWS_MAX}", "--sinks", ROWS_MAX))).out
+    check(all(line in seen.splitlines() for line in largest), f"the largest: {largest}", seen)
     seen = run(launched(["env"]), {"VARVE_TIERS": "none"}).out.splitlines()
     check("VARVE_TIERS=none" in seen and not any(s.startswith("VARVE_SINKS=") for s in seen),
           "no options: the environment as it was", seen)

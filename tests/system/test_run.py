@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import pty
+import re
 import resource
 import select
 import signal
@@ -42,7 +43,8 @@ def normal():
         return
     one = data["runs"][0]
     check(len(data["runs"]) == 1 and one["name"] == "varve" and one["type_k"] == "q4_0" and
-          data["settings"]["tiers"] == "f16:256" and data["settings"]["sinks"] == 4,
+          data["settings"]["tiers"] == "f16:256" and data["settings"]["sinks"] == 4 and
+          data["settings"]["hot_max"] == 0,
           "the defaults: varve, q4_0, f16:256, 4 sinks", data)
     check(result.out.rstrip("\n") == one["generated"]["text"].rstrip("\n") and "Paris" in result.out,
           f"stdout has the text and nothing else: {result.out!r}", result)
@@ -76,6 +78,29 @@ def rows_add_up():
               rows["evicted"] == 0 and rows["hot"] > 0 and rows["sink"] > 0,
               f"rows of {side}: {rows}", f"{n} tokens")
     check(one["kv"]["bytes_hot"] > 0, "the hot tier takes memory", one["kv"])
+
+
+def limited():
+    """--hot-max, or VARVE_HOT_MAX: the limit holds and is among the settings."""
+    long = ("-p", common.excerpt(1200), "-n", 2)
+    for options, env, limit in ((("--hot-max", "1M"), {"VARVE_HOT_MAX": 7}, 1 << 20),
+                                ((), {"VARVE_HOT_MAX": 900000}, 900000), ((), {}, 0)):
+        with common.folder() as folder:
+            result, data = figures(folder, *long, *options, env=env)
+        one = data["runs"][0]
+        what = f"{' '.join(options)} {env}"
+        if one["rows"] is None:
+            common.skip(what, "this plug-in has no hot tier")
+            continue
+        check(result.code == 0 and data["settings"]["hot_max"] == limit,
+              f"{what}: hot_max {data['settings']['hot_max']} in the settings", data["settings"])
+        check((0 < one["kv"]["bytes_hot_peak"] <= limit) == (limit > 0) and
+              (one["rows"]["k"]["evicted"] > 0) == (limit > 0),
+              f"{what}: {one['kv']['bytes_hot_peak']} bytes, "
+              f"{one['rows']['k']['evicted']} rows without room", one)
+    for value in ("1M", "-1", "many"):
+        one_line(run(varve_run("-p", "x"), {"VARVE_HOT_MAX": value}), 64,
+                 ["VARVE_HOT_MAX", "expected"], f"VARVE_HOT_MAX={value}")
 
 
 def chat():
@@ -126,6 +151,26 @@ def progress():
     lines = [line for line in result.varve_lines() if "tokens/s" in line]
     check(result.code == 0 and 2 <= len(lines) <= 10 and "100 %" in lines[-1] and "left" in lines[0],
           f"no terminal: a line for each tenth: {len(lines)}", result)
+
+
+def comparison_progress():
+    """The second reading of the text shows how far it is, as the prompt does."""
+    words = varve_run("-p", "Once upon a time", "-n", 100, "--compare")
+    result = run(words)
+    lines = [line for line in result.varve_lines() if line.startswith("varve: comparison")]
+    done = [line for line in lines if re.search(r" 100 %, (\d+) of \1 tokens", line)]
+    check(result.code == 0 and len(done) == result.err.count("varve: prompt 100 %") == 3 and
+          len(lines) <= 33 and all("left" in line for line in lines if line not in done),
+          f"no terminal: 100 % for each of 3 runs, {len(lines)} lines", result)
+    pressed = []
+
+    def press(shown, terminal):
+        if b"\rcomparison" in shown and not pressed:
+            pressed.append(time.monotonic())
+            os.write(terminal, b"\x03")
+    code, shown = on_terminal(words, press)
+    check(code == 130 and pressed and SUMMARY in shown and "stopped (interrupted)" in shown and
+          "2 of 3" not in shown, "a terminal: redrawn, Ctrl-C stops it", f"{code} {shown[-1500:]}")
 
 
 def on_terminal(words, act):
@@ -250,7 +295,11 @@ def wrong_options():
             (("-p", "x", "--ctk", "q9_0"), 64, ["--ctk", "q8_0"]),
             (("-p", "x", "--tiers", "f16:0"), 64, ["--tiers", "f16:W"]),
             (("-p", "x", "--tiers", "q8_0:9"), 64, ["--tiers", "f16:W"]),
+            (("-p", "x", "--tiers", "NONE"), 64, ["--tiers", "none"]),
+            (("-p", "x", "--tiers", f"f16:{common.ROWS_MAX + 1}"), 64, [f"to {common.ROWS_MAX}"]),
+            (("-p", "x", "--sinks", f"{common.ROWS_MAX + 1}"), 64, [f"to {common.ROWS_MAX}"]),
             (("-p", "x", "--sinks", "-1"), 64, ["--sinks"]),
+            (("-p", "x", "--hot-max", "64X"), 64, ["--hot-max", "64M"]),
             (("-p", "x", "-n", "0"), 64, ["-n"]),
             (("-p", "x", "--temp", "hot"), 64, ["--temp"]),
             (("-f", "/no/such/file"), 1, ["/no/such/file", "No such file"]),
@@ -288,6 +337,28 @@ def not_built():
         copy.chmod(0o755)
         one_line(run([copy, "run", "-p", "x"]), 125, ["varve-run", "make build"],
                  "without varve-run beside it")
+
+
+def other_kinds():
+    """Other builds of the same llama.cpp: without OpenMP, and with back ends loaded at run time."""
+    for kind in ("noomp", "dl"):
+        libraries = common.KINDS[kind].parent / "lib"
+        if not libraries.exists():
+            common.skip(f"kind {kind}", "it was not built")
+            continue
+        with common.folder() as folder:
+            result, data = figures(folder, "-p", PROMPT, "-n", 4, "--compare",
+                                   env={"LD_LIBRARY_PATH": libraries})
+        nodes = [one["attention_nodes"] for one in data["runs"]] if data else []
+        check(result.code == 0 and "Paris" in result.out and len(nodes) == 3 and
+              nodes[0] == nodes[2] == 0 and nodes[1] > 0, f"{kind}: nodes of 3 runs: {nodes}", result)
+        if kind != "dl":
+            continue
+        with common.folder() as folder:
+            for library in libraries.iterdir():
+                (pathlib.Path(folder) / library.name).symlink_to(library)
+            result = run(varve_run("-p", PROMPT), {"LD_LIBRARY_PATH": folder}, cwd=folder)
+            one_line(result, 1, ["libggml-cpu", folder], "no back end for the CPU")
 
 
 # ---- comparison -----------------------------------------------------------------------------
@@ -330,6 +401,6 @@ def exact_comparison():
 
 
 common.need(common.LAUNCHER, common.PLUGIN, common.MODEL, PROGRAM)
-common.main(normal, rows_add_up, chat, same_again, input_places, progress, terminal_and_its_ctrl_c,
-            interrupts, time_limit, wrong_model, wrong_options, no_room, not_built, comparison,
-            exact_comparison)
+common.main(normal, rows_add_up, limited, chat, same_again, input_places, progress,
+            comparison_progress, terminal_and_its_ctrl_c, interrupts, time_limit, wrong_model,
+            wrong_options, no_room, not_built, other_kinds, comparison, exact_comparison)

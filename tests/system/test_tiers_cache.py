@@ -435,8 +435,10 @@ def nothing_to_do(bench):
 
 def bad_values(bench):
     wrong = [("VARVE_TIERS", v) for v in ("f16", "f16:", "f16:0", "f16:-3", "f16:12x", "q8_0:64",
-                                          "f16:99999999999999999999", "256")]
-    wrong += [("VARVE_SINKS", v) for v in ("-1", "x", "4.5", "99999999999999999999")]
+                                          "f16:99999999999999999999", "256", "NONE", "F16:64",
+                                          "f16:+3", f"f16:{common.ROWS_MAX + 1}")]
+    wrong += [("VARVE_SINKS", v) for v in ("-1", "x", "4.5", "99999999999999999999", "+4",
+                                           f"{common.ROWS_MAX + 1}")]
     wrong += [("VARVE_HOT_MAX", v) for v in ("-5", "1G", "1e9")]
     for name, value in wrong:
         result = bench.raw("open=0", "say=0,0,20", "account=x", env={name: value})
@@ -445,19 +447,23 @@ def bad_values(bench):
         check(result.code == 0 and len(lines) == len(result.varve_lines()) == 1 and
               (a["x.window"], a["x.n_sink"], a["x.bytes_limit"]) == (256, 4, 0),
               f"{name}={value}: one line and the default: {lines[:1]}", result)
-    for good in ("none", "NONE", "F16:64"):
-        result = bench.raw("open=0", "say=0,0,20", "account=x", env={"VARVE_TIERS": good})
-        window = common.numbers(result)["x.window"]
-        check(not result.varve_lines() and window == (64 if "64" in good else 0),
-              f"VARVE_TIERS={good}: a window of {window:.0f}", result)
+    for tiers, sinks, window in (("none", 4, 0), ("f16:64", 0, 64),
+                                 (f"f16:{common.ROWS_MAX}", common.ROWS_MAX, common.ROWS_MAX)):
+        result = bench.raw("open=0", "say=0,0,20", "account=x",
+                           env={"VARVE_TIERS": tiers, "VARVE_SINKS": sinks})
+        a = common.numbers(result)
+        check(result.code == 0 and not result.varve_lines() and
+              (a["x.window"], a["x.n_sink"]) == (window, sinks) and
+              (a["x.k.rows_hot"] > 0) == (window > 0), f"VARVE_TIERS={tiers}: taken", result)
 
 
 def bad_values_by_function(bench):
-    result = bench.raw("tiers=f16:64", "sinks=7", "tiers=f16:0", "tiers=q4_0:3", "sinks=-2",
-                       "hot_max=-2", "open=0", "say=0,0,20", "account=x")
+    result = bench.raw("tiers=f16:64", "sinks=7", "tiers=f16:0", "tiers=q4_0:3", "tiers=NONE",
+                       f"tiers=f16:{common.ROWS_MAX + 1}", f"sinks={common.ROWS_MAX + 1}",
+                       "sinks=-2", "hot_max=-2", "open=0", "say=0,0,20", "account=x")
     said = [line.split()[1] for line in result.out.splitlines() if line.startswith("set_tiers")]
     a = common.numbers(result)
-    check(said == ["1", "1", "0", "0", "0", "0"] and
+    check(said == ["1", "1", *7 * ["0"]] and
           (a["x.window"], a["x.n_sink"], a["x.bytes_limit"]) == (64, 7, 0),
           "varve_ggml_set_tiers refuses and changes nothing", result)
 

@@ -145,6 +145,59 @@ static void values_beyond_f16_stay_cold(void **state) {
     close_world(w);
 }
 
+/* One query that sees rows 0 .. n - 1, hidden from what was written later. */
+static struct varve_twins_account look(struct world *w, int n) {
+    for (int c = 0; c < w->n_cell; c++) w->mask[0][c] = c < n ? 0 : VARVE_F16_NEG_INF;
+    w->n_query = 1;
+    const struct varve_mask mask = {w->mask, w->n_cell, 1, 1, 1, sizeof w->mask[0], 0, 0};
+    const struct varve_hot_node node = node_of(w, &mask);
+    const struct varve_twins_account before = varve_twins_account(w->k.twins);
+    assert_int_equal(varve_hot_view(w->hot, &node, &w->view), VARVE_OK);
+    struct varve_twins_account now = varve_twins_account(w->k.twins);
+    now.rows_hot -= before.rows_hot;
+    now.rows_sink -= before.rows_sink;
+    now.rows_cold -= before.rows_cold;
+    now.rows_missed -= before.rows_missed;
+    return now;
+}
+
+/* After 60 rows one by one there are twins of the last 8 + SLACK, of the one that has left since
+ * the last write, and of 2 sinks: rows 19 to 59, 0 and 1. A query that sees 24 rows finds 5 of the
+ * former; the sinks fill two of the three places that are left. */
+static void sinks_fill_the_window_after_a_rollback(void **state) {
+    (void)state;
+    struct world *w = open_world(100, 8, 2, 1); /* sequences share nothing */
+    for (int64_t cell = 0; cell < 60; cell++) {
+        write_side(w, &w->k, &cell, 1);
+        write_side(w, &w->v, &cell, 1);
+        w->clock++;
+        (void)look(w, (int)cell + 1);
+    }
+    struct varve_twins_account a = look(w, 60);
+    assert_true(a.rows_hot == 8 && a.rows_sink == 2 && a.rows_cold == 50 && a.rows_missed == 0);
+    a = look(w, 24);
+    assert_true(a.rows_hot == 5 + 2 && a.rows_sink == 0 && a.rows_cold == 17 && a.rows_missed == 1);
+    assert_true(a.twins_written == 60 && a.twins_stale == 0 && a.twins_evicted == 0);
+    close_world(w);
+}
+
+/* Rows that never got a place are evicted, but were not written. */
+static void rows_without_a_place_count_as_evicted(void **state) {
+    (void)state;
+    struct purse purse = {0, 0};
+    struct world *w = open_world(100, 8, 2, 1);
+    varve_hot_destroy(w->hot);
+    const struct varve_hot_params params = {
+        .struct_bytes = sizeof params, .window = 8, .n_sink = 2, .reserve = spend, .user = &purse};
+    assert_int_equal(varve_hot_create(w->context, &params, &w->hot), VARVE_OK);
+    open_tensor(w, &w->k);
+    const int64_t cells[] = {0, 1, 2, 3, 4};
+    assert_int_equal(varve_twins_write(w->k.twins, cells, 5), VARVE_OK);
+    const struct varve_twins_account a = varve_twins_account(w->k.twins);
+    assert_true(a.twins_written == 0 && a.twins_evicted == 5);
+    close_world(w);
+}
+
 static void bad_input_is_an_error(void **state) {
     (void)state;
     struct world *w = open_world(64, 8, 2, 1);
@@ -152,6 +205,12 @@ static void bad_input_is_an_error(void **state) {
     struct varve_hot_params params = {.struct_bytes = sizeof params, .window = 0};
     assert_int_equal(varve_hot_create(w->context, &params, &hot), VARVE_ERROR_ARGUMENT);
     expect_line(&w->host, "window");
+    params.window = params.n_sink = VARVE_HOT_ROWS_MAX;
+    assert_int_equal(varve_hot_create(w->context, &params, &hot), VARVE_OK);
+    varve_hot_destroy(hot);
+    params.n_sink++;
+    assert_int_equal(varve_hot_create(w->context, &params, &hot), VARVE_ERROR_ARGUMENT);
+    expect_line(&w->host, "at most 1073741824");
     struct varve_twins *twins;
     struct varve_twins_params t = {.struct_bytes = sizeof t,
                                    .format = VARVE_FORMAT_Q4_0,
@@ -186,6 +245,8 @@ int main(void) {
         cmocka_unit_test(a_budget_is_never_exceeded),
         cmocka_unit_test(layers_share_the_staging_buffer),
         cmocka_unit_test(values_beyond_f16_stay_cold),
+        cmocka_unit_test(sinks_fill_the_window_after_a_rollback),
+        cmocka_unit_test(rows_without_a_place_count_as_evicted),
         cmocka_unit_test(bad_input_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
