@@ -153,6 +153,13 @@ static size_t reserve(struct varve_size *size, int64_t count, size_t bytes) {
 static void choose_kernels(struct varve_plan *plan) {
     const struct varve_kernels *kernels = &plan->context->kernels;
     const bool scalar = kernels->isa == VARVE_ISA_SCALAR;
+    for (int f = 0; f < VARVE_FORMAT_COUNT; f++) {
+        if (varve_k_is_q8(plan, (enum varve_format)f) &&
+            kernels->packscore.isa > kernels->tilescore[1].isa &&
+            kernels->packk[f].isa == kernels->packscore.isa) {
+            plan->k_packed |= 1u << f;
+        }
+    }
     for (int f = 0; f < VARVE_FORMAT_COUNT && !plan->tiled; f++) {
         /* the score slot of a quantized format is of class q8 */
         const bool same_class = varve_k_is_q8(plan, (enum varve_format)f) ==
@@ -305,9 +312,12 @@ static int print_formats(const struct varve_plan *plan, bool k_side, char *text,
         const bool q8 = varve_k_is_q8(plan, (enum varve_format)f);
         const char *v_direct =
             plan->v_rounded >> f & 1 ? kernels->foldq[f].name : kernels->fold[f].name;
-        const char *first = k_side ? (is_direct ? kernels->score[f].name : kernels->unpackk[f].name)
+        const bool packed = plan->k_packed >> f & 1;
+        const char *k_tiled = packed ? kernels->packk[f].name : kernels->unpackk[f].name;
+        const char *first = k_side ? (is_direct ? kernels->score[f].name : k_tiled)
                                    : (is_direct ? v_direct : kernels->unpackv[f].name);
-        const char *second = k_side ? kernels->tilescore[q8].name : kernels->tilefold.name;
+        const char *k_second = packed ? kernels->packscore.name : kernels->tilescore[q8].name;
+        const char *second = k_side ? k_second : kernels->tilefold.name;
         const size_t used = (size_t)length < bytes ? (size_t)length : bytes;
         const int n = snprintf(text + used, bytes - used, " %s %s:%s%s%s", k_side ? "K" : "V",
                                varve_format_name((enum varve_format)f), first, is_direct ? "" : "+",

@@ -19,6 +19,7 @@ struct varve_plan {
     struct varve_attention attention;
     uint32_t k_formats, v_formats; /* bit per format that segments may have */
     uint32_t k_direct, v_direct;   /* of these, the ones served by direct kernels */
+    uint32_t k_packed;             /* of the others, those scored from packed bytes */
     uint32_t v_rounded;            /* of v_direct, those folded by foldq where K is q8 */
     bool any_exact, any_q8;        /* which query packings the K formats need */
     bool tiled;                    /* many queries: decode each block once, use the tile kernels */

@@ -211,6 +211,21 @@ static void score_block(const struct task *task, const struct varve_block *block
         kernels->score[format].run(&args);
         return;
     }
+    if (plan->k_packed >> format & 1) {
+        const struct varve_packk_args pack = {.format = traits,
+                                              .head_dim = plan->attention.head_dim_k,
+                                              .n_row = block->n,
+                                              .rows = rows,
+                                              .x = (uint32_t *)(void *)task->k_tile,
+                                              .dk = task->k_d,
+                                              .mk = task->k_m,
+                                              .ahead = ahead};
+        kernels->packk[format].run(&pack);
+        const struct varve_packscore_args args = {
+            &queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, task->s};
+        kernels->packscore.run(&args);
+        return;
+    }
     const struct varve_unpackk_args unpack = {
         traits, plan->attention.head_dim_k, block->n, rows, task->k_tile, task->k_d, task->k_m,
         ahead};

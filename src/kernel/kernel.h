@@ -8,7 +8,8 @@
  * There are two ways through a block, chosen by the plan from the number of queries and the table:
  *   direct (few queries)   score -> softmax -> fold              straight from the stored bytes
  *   tiled  (many queries)  unpackk -> tilescore -> softmax -> unpackv -> tilefold
- *                          each row decoded once, then shared by all queries of the tile
+ *                          each row decoded once, then shared by all queries of the tile;
+ *                          packk -> packscore instead where bytes are multiplied faster
  * Both give the same arithmetic class (docs/NUMERICS.md): `exact` products of F32 Q, or `q8`
  * integer dot products.
  *
@@ -110,6 +111,20 @@ struct varve_unpackk_args {
 };
 typedef void varve_unpackk_fn(const struct varve_unpackk_args *args);
 
+/* packk: a block of quantized K rows for packscore: byte i of x[j][r] is q + 128 of value 4 j + i
+ * of row r. dk and mk as unpackk, zeros past the last row included; there x may be anything. */
+struct varve_packk_args {
+    const struct varve_format_traits *format;
+    int32_t head_dim;
+    int32_t n_row;
+    const uint8_t *const *rows;
+    uint32_t *x; /* [DK / 4][VARVE_TILE_ROWS] */
+    float *dk;   /* [DK / 32][VARVE_TILE_ROWS] */
+    float *mk;
+    struct varve_ahead ahead;
+};
+typedef void varve_packk_fn(const struct varve_packk_args *args);
+
 /* unpackv: v[r][d] = decoded value, for r < n_row; columns DV..ld-1 are set to zero. */
 struct varve_unpackv_args {
     const struct varve_format_traits *format;
@@ -132,6 +147,16 @@ struct varve_tilescore_args {
     float *s; /* [n][VARVE_TILE_ROWS] */
 };
 typedef void varve_tilescore_fn(const struct varve_tilescore_args *args);
+
+/* packscore: as tilescore q8, from a packed block. */
+struct varve_packscore_args {
+    const struct varve_queries *q;
+    const uint32_t *x; /* as packk wrote them */
+    const float *dk, *mk;
+    int32_t n_row;
+    float *s; /* [n][VARVE_TILE_ROWS] */
+};
+typedef void varve_packscore_fn(const struct varve_packscore_args *args);
 
 /* tilefold: as fold, from an unpacked V tile v[r][d] with leading dimension ld. */
 struct varve_tilefold_args {
@@ -196,8 +221,8 @@ typedef void varve_narrow_fn(const struct varve_narrow_args *args);
     }
 
 /* The kernels of one ISA mask: a value, so that two tables can live in one process. No slot is
- * NULL but foldq of float formats. The per-format score slot is q8 for quantized formats and exact
- * for float formats. */
+ * NULL but foldq and packk of float formats. The per-format score slot is q8 for quantized formats
+ * and exact for float formats. */
 struct varve_kernels {
     enum varve_isa isa;
     VARVE_SLOT(varve_score_fn) score[VARVE_FORMAT_COUNT];
@@ -205,6 +230,8 @@ struct varve_kernels {
     VARVE_SLOT(varve_foldq_fn) foldq[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_unpackk_fn) unpackk[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_unpackv_fn) unpackv[VARVE_FORMAT_COUNT];
+    VARVE_SLOT(varve_packk_fn) packk[VARVE_FORMAT_COUNT];
+    VARVE_SLOT(varve_packscore_fn) packscore;
     VARVE_SLOT(varve_tilescore_fn) tilescore[2]; /* [0] exact, [1] q8 */
     VARVE_SLOT(varve_tilefold_fn) tilefold;
     VARVE_SLOT(varve_softmax_fn) softmax;

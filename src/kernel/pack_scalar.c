@@ -1,0 +1,58 @@
+#include "kernel/scalar.h"
+
+#include <string.h>
+
+void varve_packk_any_scalar(const struct varve_packk_args *args) {
+    const int32_t n_block = args->head_dim / VARVE_BLOCK;
+    for (int32_t b = 0; b < n_block; b++) {
+        float *const dk = args->dk + (int64_t)b * VARVE_TILE_ROWS;
+        float *const mk = args->mk + (int64_t)b * VARVE_TILE_ROWS;
+        uint32_t *const x = args->x + (int64_t)b * (VARVE_BLOCK / 4) * VARVE_TILE_ROWS;
+        for (int32_t r = 0; r < (args->n_row + 15) / 16 * 16; r++) {
+            int8_t q[VARVE_BLOCK] = {0};
+            float d = 0, m = 0;
+            if (r < args->n_row) {
+                const uint8_t *const piece =
+                    varve_row_piece(args->format, args->rows[r], b * VARVE_BLOCK);
+                args->format->split(piece, VARVE_BLOCK, q, &d, &m);
+            }
+            dk[r] = d;
+            if (args->format->has_min) mk[r] = m;
+            for (int32_t j = 0; j < VARVE_BLOCK / 4; j++) {
+                uint8_t byte[4];
+                for (int32_t i = 0; i < 4; i++) byte[i] = (uint8_t)(q[4 * j + i] + 128);
+                memcpy(&x[j * VARVE_TILE_ROWS + r], byte, sizeof byte);
+            }
+        }
+    }
+}
+
+static int32_t dot_block(const uint32_t *x, const int8_t *i) {
+    int32_t sum = 0;
+    for (int32_t j = 0; j < VARVE_BLOCK / 4; j++) {
+        uint8_t byte[4];
+        memcpy(byte, &x[j * VARVE_TILE_ROWS], sizeof byte);
+        for (int32_t n = 0; n < 4; n++) sum += (byte[n] - 128) * i[4 * j + n];
+    }
+    return sum;
+}
+
+void varve_packscore_q8_scalar(const struct varve_packscore_args *args) {
+    const struct varve_queries *const q = args->q;
+    for (int32_t a = 0; a < q->n; a++) {
+        for (int32_t r = 0; r < args->n_row; r++) {
+            float s = 0;
+            for (int32_t b = 0; b < q->n_block; b++) {
+                const int64_t at = (int64_t)b * VARVE_TILE_ROWS + r;
+                const uint32_t *const x = args->x + (int64_t)b * 8 * VARVE_TILE_ROWS + r;
+                const int8_t *const i = q->i + (int64_t)a * q->ld + b * VARVE_BLOCK;
+                float part = args->dk[at] * (float)dot_block(x, i);
+                if (args->mk != NULL) {
+                    part += args->mk[at] * (float)q->sum[(int64_t)a * q->n_block + b];
+                }
+                s += q->d[(int64_t)a * q->n_block + b] * part;
+            }
+            args->s[(int64_t)a * VARVE_TILE_ROWS + r] = s;
+        }
+    }
+}
