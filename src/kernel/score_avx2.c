@@ -1,15 +1,12 @@
-#include "kernel/vec_avx2.h"
+#include "kernel/quant_avx2.h"
 
-/* Quantized rows are worked off in pieces of PIECE blocks for GROUP queries at a time, so that
- * scratch has a bound for every head size. */
-enum { PIECE = 4, GROUP = 8 };
-
-/* ------------------------------------------------------------------------------------------ f16 */
+/* -------------------------------------------------------------------------------- float formats */
 
 /* nq x nr sums of products, vectors along the row; nr is 4 or 8. Rows past the last are computed
  * from the last one and not stored. */
-VEC_INLINE void score_f16_tile(const struct varve_score_args *args, int32_t a0, int32_t r0,
-                               const int32_t nq, const int32_t nr) {
+VEC_INLINE void score_float_tile(const struct varve_score_args *args,
+                                 const enum varve_format format, int32_t a0, int32_t r0,
+                                 const int32_t nq, const int32_t nr) {
     const struct varve_queries *const q = args->q;
     const float *const f = q->f + (int64_t)a0 * q->ld;
     const uint8_t *k[8];
@@ -25,7 +22,7 @@ VEC_INLINE void score_f16_tile(const struct varve_score_args *args, int32_t a0, 
         for (int32_t a = 0; a < nq; a++) x[a] = _mm256_load_ps(f + (int64_t)a * q->ld + c);
         VEC_UNROLL
         for (int32_t i = 0; i < nr; i++) {
-            const __m256 y = vec_load_f16(k[i] + 2 * c);
+            const __m256 y = vec_load_float(format, k[i] + quant_row_bytes(format, c));
             VEC_UNROLL
             for (int32_t a = 0; a < nq; a++) {
                 sum[a * nr + i] = _mm256_fmadd_ps(x[a], y, sum[a * nr + i]);
@@ -35,7 +32,8 @@ VEC_INLINE void score_f16_tile(const struct varve_score_args *args, int32_t a0, 
     if (c < q->head_dim) {
         VEC_UNROLL
         for (int32_t i = 0; i < nr; i++) {
-            const __m256 y = vec_load_f16_part(k[i] + 2 * c, q->head_dim - c);
+            const __m256 y =
+                vec_load_float_part(format, k[i] + quant_row_bytes(format, c), q->head_dim - c);
             VEC_UNROLL
             for (int32_t a = 0; a < nq; a++) {
                 const __m256 x = _mm256_load_ps(f + (int64_t)a * q->ld + c);
@@ -54,191 +52,216 @@ VEC_INLINE void score_f16_tile(const struct varve_score_args *args, int32_t a0, 
     }
 }
 
-void varve_score_f16_avx2(const struct varve_score_args *args) {
+VEC_INLINE void score_float(const struct varve_score_args *args, const enum varve_format format) {
     for (int32_t r = 0; r < args->n_row; r += 8) {
         const bool second = r + 4 < args->n_row;
         int32_t a = 0;
-        vec_prefetch(args->rows, args->n_row, r + 8, 8, 0, 2 * args->q->head_dim);
+        vec_fetch_ahead(&args->ahead, r, 8);
+        vec_prefetch(args->rows, args->n_row, r + 8, 8, 0,
+                     quant_row_bytes(format, args->q->head_dim));
         /* 4 as 2 + 2 rather than 3 + 1 */
         for (; args->q->n - a == 3 || args->q->n - a > 4; a += 3) {
-            score_f16_tile(args, a, r, 3, 4);
-            if (second) score_f16_tile(args, a, r + 4, 3, 4);
+            score_float_tile(args, format, a, r, 3, 4);
+            if (second) score_float_tile(args, format, a, r + 4, 3, 4);
         }
         for (; a + 2 <= args->q->n; a += 2) {
-            score_f16_tile(args, a, r, 2, 4);
-            if (second) score_f16_tile(args, a, r + 4, 2, 4);
+            score_float_tile(args, format, a, r, 2, 4);
+            if (second) score_float_tile(args, format, a, r + 4, 2, 4);
         }
-        if (a < args->q->n) score_f16_tile(args, a, r, 1, 8);
+        if (a < args->q->n) score_float_tile(args, format, a, r, 1, 8);
     }
 }
 
-/* ---------------------------------------------------------------------- quantized: 8 rows at once
+#define SCORE_FLOAT(name, f) \
+    void name(const struct varve_score_args *args) { score_float(args, f); }
+SCORE_FLOAT(varve_score_f32_avx2, VARVE_FORMAT_F32)
+SCORE_FLOAT(varve_score_f16_avx2, VARVE_FORMAT_F16)
+SCORE_FLOAT(varve_score_bf16_avx2, VARVE_FORMAT_BF16)
+
+/* ---------------------------------------------------------------- quantized formats: dot products
  *
  * A lane is a row: the codes of 8 rows are transposed by groups of four bytes and multiplied with
  * four bytes of Q in every lane. That costs a transpose per 8 rows but no horizontal sums, and the
- * block scales of 8 rows make one vector. */
-
-/* Partial scores of one query group over a piece: sum = 0 for the first piece of the row. */
-VEC_INLINE void load_sums(const float *s, bool first, __m256i valid, int32_t n_query, __m256 *sum) {
-    for (int32_t a = 0; a < n_query; a++) {
-        sum[a] = first ? _mm256_setzero_ps()
-                       : _mm256_maskload_ps(s + (int64_t)a * VARVE_TILE_ROWS, valid);
-    }
-}
-
-VEC_INLINE void store_sums(float *s, __m256i valid, int32_t n_query, const __m256 *sum) {
-    for (int32_t a = 0; a < n_query; a++) {
-        _mm256_maskstore_ps(s + (int64_t)a * VARVE_TILE_ROWS, valid, sum[a]);
-    }
-}
-
-/* half[b][r] = the scale of block b of row r, for a piece. */
-VEC_INLINE void gather_scales(const uint8_t *const *rows, int64_t offset, int64_t block_bytes,
-                              int32_t n_block, uint16_t *half) {
-    switch (n_block) {
-    case 1: vec_gather_halves(rows, VEC_LANES, offset, block_bytes, 1, VEC_LANES, half); break;
-    case 2: vec_gather_halves(rows, VEC_LANES, offset, block_bytes, 2, VEC_LANES, half); break;
-    case 3: vec_gather_halves(rows, VEC_LANES, offset, block_bytes, 3, VEC_LANES, half); break;
-    default: vec_gather_halves(rows, VEC_LANES, offset, block_bytes, PIECE, VEC_LANES, half); break;
-    }
-}
-
-/* sum += d * (dk * i) */
-VEC_INLINE __m256 add_scaled(__m256 sum, float d, __m256 dk, __m256i i) {
-    return _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(i), dk), _mm256_set1_ps(d), sum);
-}
+ * block scales of 8 rows make one vector. The bias of the codes comes in through the sum of Q. */
 
 /* The bytes of each group of four as two 16-bit pairs: bytes 0 and 2, bytes 1 and 3. */
 VEC_INLINE __m256i even_bytes(__m256i x) { return _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8); }
 
 VEC_INLINE __m256i odd_bytes(__m256i x) { return _mm256_srai_epi16(x, 8); }
 
-/* Q of one query over a piece, in the 16-bit pairs that even_bytes and odd_bytes make of K. */
-struct pairs {
-    int32_t even[PIECE * VARVE_BLOCK / 4], odd[PIECE * VARVE_BLOCK / 4];
+/* Codes of eight bits are widened to 16. That takes as many multiply-adds as the unsigned-by-signed
+ * product with its sign trick, and cannot saturate at -128. They fill all registers then, so that
+ * the multiply-adds take them from memory. */
+struct score_codes {
+    __m256i x[16];
 };
 
-VEC_INLINE void split_pairs(const int8_t *i, int32_t n_block, struct pairs *pairs) {
-    for (int32_t b = 0; b < n_block; b++) {
-        const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(i + b * VARVE_BLOCK));
-        _mm256_storeu_si256((__m256i *)(void *)(pairs->even + b * VARVE_BLOCK / 4), even_bytes(x));
-        _mm256_storeu_si256((__m256i *)(void *)(pairs->odd + b * VARVE_BLOCK / 4), odd_bytes(x));
-    }
-}
+/* Q of one query over a piece, in the pairs that even_bytes and odd_bytes make of K. */
+struct score_query {
+    const int8_t *i;
+    int32_t even[SCORE_PIECE * VARVE_BLOCK / 4], odd[SCORE_PIECE * VARVE_BLOCK / 4];
+};
 
-/* 8 rows of one q8_0 block against the queries of a group. Widening to 16 bits takes as many
- * multiply-adds as the unsigned-by-signed product with its sign trick, and cannot saturate at
- * -128. K in pairs fills all registers, so that the multiply-adds take it from memory. */
-VEC_INLINE void score_q8_0_block(const uint8_t *const *rows, int64_t offset, __m256 dk,
-                                 const struct pairs *pairs, int32_t b, const float *d,
-                                 int32_t n_block, int32_t n_query, __m256 *sum) {
-    __m256i k[8], even[8], odd[8];
-    vec_load_quads(rows, offset + 2, k);
-    vec_load_quads(rows, offset + 18, k + 4);
+VEC_INLINE void score_codes(const enum varve_format f, const __m256i x[8],
+                            struct score_codes *codes) {
     VEC_UNROLL
     for (int32_t j = 0; j < 8; j++) {
-        even[j] = even_bytes(k[j]);
-        odd[j] = odd_bytes(k[j]);
-    }
-    for (int32_t a = 0; a < n_query; a++) {
-        const int32_t *const q_even = pairs[a].even + b * 8;
-        const int32_t *const q_odd = pairs[a].odd + b * 8;
-        __m256i i0 = _mm256_setzero_si256();
-        __m256i i1 = _mm256_setzero_si256();
-        VEC_UNROLL
-        for (int32_t j = 0; j < 8; j++) {
-            i0 = _mm256_add_epi32(i0, _mm256_madd_epi16(even[j], _mm256_set1_epi32(q_even[j])));
-            i1 = _mm256_add_epi32(i1, _mm256_madd_epi16(odd[j], _mm256_set1_epi32(q_odd[j])));
-        }
-        sum[a] = add_scaled(sum[a], d[(int64_t)a * n_block], dk, _mm256_add_epi32(i0, i1));
+        codes->x[j] = quant_is_wide(f) ? even_bytes(x[j]) : x[j];
+        if (quant_is_wide(f)) codes->x[8 + j] = odd_bytes(x[j]);
     }
 }
 
-void varve_score_q8_0_avx2(const struct varve_score_args *args) {
+VEC_INLINE void score_query(const enum varve_format f, const int8_t *i, int32_t n_block,
+                            struct score_query *query) {
+    query->i = i;
+    for (int32_t b = 0; b < n_block && quant_is_wide(f); b++) {
+        const __m256i x = _mm256_load_si256((const __m256i *)(const void *)(i + b * VARVE_BLOCK));
+        _mm256_storeu_si256((__m256i *)(void *)(query->even + b * VARVE_BLOCK / 4), even_bytes(x));
+        _mm256_storeu_si256((__m256i *)(void *)(query->odd + b * VARVE_BLOCK / 4), odd_bytes(x));
+    }
+}
+
+VEC_INLINE __m256i score_dot_wide(const struct score_codes *codes, const int32_t *even,
+                                  const int32_t *odd) {
+    __m256i i0 = _mm256_setzero_si256();
+    __m256i i1 = _mm256_setzero_si256();
+    VEC_UNROLL
+    for (int32_t j = 0; j < 8; j++) {
+        i0 = _mm256_add_epi32(i0, _mm256_madd_epi16(codes->x[j], _mm256_set1_epi32(even[j])));
+        i1 = _mm256_add_epi32(i1, _mm256_madd_epi16(codes->x[8 + j], _mm256_set1_epi32(odd[j])));
+    }
+    return _mm256_add_epi32(i0, i1);
+}
+
+/* Codes of four or five bits: products of pairs with |Q| <= 127 add up in 16 bits, eight of them
+ * for four bits (8 * 2 * 15 * 127 = 30480), four for five (4 * 2 * 31 * 127 = 31496). */
+VEC_INLINE __m256i score_dot_narrow(const enum varve_format f, const struct score_codes *codes,
+                                    const int8_t *i) {
+    const __m256i one = _mm256_set1_epi16(1);
+    __m256i sum[2];
+    VEC_UNROLL
+    for (int32_t half = 0; half < 2; half++) {
+        sum[half] = _mm256_maddubs_epi16(codes->x[4 * half], vec_broadcast_4_bytes(i + 16 * half));
+        VEC_UNROLL
+        for (int32_t j = 4 * half + 1; j < 4 * half + 4; j++) {
+            const __m256i product =
+                _mm256_maddubs_epi16(codes->x[j], vec_broadcast_4_bytes(i + 4 * j));
+            sum[half] = _mm256_add_epi16(sum[half], product);
+        }
+    }
+    if (quant_largest_code(f) <= 15) {
+        return _mm256_madd_epi16(_mm256_add_epi16(sum[0], sum[1]), one);
+    }
+    return _mm256_add_epi32(_mm256_madd_epi16(sum[0], one), _mm256_madd_epi16(sum[1], one));
+}
+
+VEC_INLINE __m256i score_dot(const enum varve_format f, const struct score_codes *codes,
+                             const struct score_query *query, int32_t b, int32_t q_sum) {
+    const __m256i i = quant_is_wide(f)
+                          ? score_dot_wide(codes, query->even + 8 * b, query->odd + 8 * b)
+                          : score_dot_narrow(f, codes, query->i + b * VARVE_BLOCK);
+    if (quant_code_bias(f) == 0) return i;
+    return _mm256_sub_epi32(i, _mm256_set1_epi32(quant_code_bias(f) * q_sum));
+}
+
+/* ----------------------------------------------------------------------- quantized formats: rows
+ */
+
+/* half[b][r] = the half float at offset + b * step of 8 rows, for a piece. */
+VEC_INLINE void score_gather(const uint8_t *const *rows, int64_t offset, int64_t step,
+                             int32_t n_block, uint16_t *half) {
+    switch (n_block) {
+    case 1: vec_gather_halves(rows, VEC_LANES, offset, step, 1, VEC_LANES, half); break;
+    case 2: vec_gather_halves(rows, VEC_LANES, offset, step, 2, VEC_LANES, half); break;
+    case 3: vec_gather_halves(rows, VEC_LANES, offset, step, 3, VEC_LANES, half); break;
+    default: vec_gather_halves(rows, VEC_LANES, offset, step, SCORE_PIECE, VEC_LANES, half); break;
+    }
+}
+
+/* What a piece of the queries of a group takes from args->q: element (a, b) at a * n_block + b. */
+struct score_group {
+    int32_t n, n_block; /* queries; blocks of the whole row */
+    const float *d;
+    const int32_t *sum;
+    struct score_query query[SCORE_GROUP];
+};
+
+/* 8 rows of one block: sum[a] += d_a * (dk * I + mk * sum of Q). */
+VEC_INLINE void score_block(const enum varve_format f, const struct score_group *group, int32_t b,
+                            const uint8_t *const *rows, int64_t offset, __m256 dk, __m256 mk,
+                            __m256 *sum) {
+    __m256i x[8];
+    struct score_codes codes;
+    quant_load_codes(f, rows, offset, x);
+    score_codes(f, x, &codes);
+    for (int32_t a = 0; a < group->n; a++) {
+        const int64_t at = (int64_t)a * group->n_block + b;
+        const int32_t q_sum = group->sum[at];
+        const __m256i i = score_dot(f, &codes, &group->query[a], b, q_sum);
+        __m256 part = _mm256_mul_ps(_mm256_cvtepi32_ps(i), dk);
+        if (quant_has_min(f)) part = _mm256_fmadd_ps(mk, _mm256_set1_ps((float)q_sum), part);
+        sum[a] = _mm256_fmadd_ps(part, _mm256_set1_ps(group->d[at]), sum[a]);
+    }
+}
+
+/* n_block blocks of n_row <= 8 rows from offset on; the first piece of a row begins its sums. */
+VEC_INLINE void score_rows(const enum varve_format f, const struct score_group *group,
+                           const uint8_t *const *rows, int32_t n_row, int64_t offset,
+                           int32_t n_block, bool first, float *s) {
+    uint16_t dk[SCORE_PIECE * VEC_LANES] __attribute__((aligned(64)));
+    uint16_t mk[SCORE_PIECE * VEC_LANES] __attribute__((aligned(64)));
+    __m256 sum[SCORE_GROUP];
+    const __m256i valid = vec_first(n_row);
+    score_gather(rows, offset, quant_bytes(f), n_block, dk);
+    if (quant_has_min(f)) score_gather(rows, offset + 2, quant_bytes(f), n_block, mk);
+    for (int32_t a = 0; a < group->n; a++) {
+        sum[a] = first ? _mm256_setzero_ps() : _mm256_maskload_ps(s + a * VARVE_TILE_ROWS, valid);
+    }
+    for (int32_t b = 0; b < n_block; b++) {
+        score_block(f, group, b, rows, offset + (int64_t)b * quant_bytes(f),
+                    vec_load_halves(dk + b * VEC_LANES),
+                    quant_has_min(f) ? vec_load_halves(mk + b * VEC_LANES) : _mm256_setzero_ps(),
+                    sum);
+    }
+    for (int32_t a = 0; a < group->n; a++) {
+        _mm256_maskstore_ps(s + a * VARVE_TILE_ROWS, valid, sum[a]);
+    }
+}
+
+VEC_INLINE void score_quant(const struct varve_score_args *args, const enum varve_format f) {
     const struct varve_queries *const q = args->q;
-    struct pairs pairs[GROUP];
-    uint16_t half[PIECE * VEC_LANES] __attribute__((aligned(64)));
     const uint8_t *spare[VEC_LANES];
-    __m256 sum[GROUP];
-    for (int32_t a0 = 0; a0 < q->n; a0 += GROUP) {
-        const int32_t n_query = vec_min_i32(q->n - a0, GROUP);
-        for (int32_t b0 = 0; b0 < q->n_block; b0 += PIECE) {
-            const int32_t n_block = vec_min_i32(q->n_block - b0, PIECE);
-            for (int32_t a = 0; a < n_query; a++) {
-                split_pairs(q->i + (int64_t)(a0 + a) * q->ld + b0 * VARVE_BLOCK, n_block,
-                            &pairs[a]);
+    struct score_group group = {.n_block = q->n_block};
+    for (int32_t a0 = 0; a0 < q->n; a0 += SCORE_GROUP) {
+        group.n = vec_min_i32(q->n - a0, SCORE_GROUP);
+        for (int32_t b0 = 0; b0 < q->n_block; b0 += SCORE_PIECE) {
+            const int32_t n_block = vec_min_i32(q->n_block - b0, SCORE_PIECE);
+            const int64_t offset = (int64_t)b0 * quant_bytes(f);
+            group.d = q->d + (int64_t)a0 * q->n_block + b0;
+            group.sum = q->sum + (int64_t)a0 * q->n_block + b0;
+            for (int32_t a = 0; a < group.n; a++) {
+                score_query(f, q->i + (int64_t)(a0 + a) * q->ld + b0 * VARVE_BLOCK, n_block,
+                            &group.query[a]);
             }
             for (int32_t r = 0; r < args->n_row; r += VEC_LANES) {
                 const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
-                const __m256i valid = vec_first(args->n_row - r);
-                float *const s = args->s + (int64_t)a0 * VARVE_TILE_ROWS + r;
-                vec_prefetch(args->rows, args->n_row, r + VEC_LANES, VEC_LANES, b0 * 34,
-                             n_block * 34);
-                gather_scales(rows, (int64_t)b0 * 34, 34, n_block, half);
-                load_sums(s, b0 == 0, valid, n_query, sum);
-                for (int32_t b = 0; b < n_block; b++) {
-                    score_q8_0_block(
-                        rows, (int64_t)(b0 + b) * 34, vec_load_halves(half + b * VEC_LANES), pairs,
-                        b, q->d + (int64_t)a0 * q->n_block + b0 + b, q->n_block, n_query, sum);
+                if (a0 == 0) {
+                    if (b0 == 0) vec_fetch_ahead(&args->ahead, r, VEC_LANES);
+                    vec_prefetch(args->rows, args->n_row, r + VEC_LANES, VEC_LANES, offset,
+                                 n_block * quant_bytes(f));
                 }
-                store_sums(s, valid, n_query, sum);
+                score_rows(f, &group, rows, args->n_row - r, offset, n_block, b0 == 0,
+                           args->s + (int64_t)a0 * VARVE_TILE_ROWS + r);
             }
         }
     }
 }
 
-/* 8 rows of one q4_0 block. The codes 0..15 are unsigned, so that eight products of pairs with
- * |Q| <= 127 add up in 16 bits: 8 * 2 * 15 * 127 = 30480. Their offset of -8 comes in through the
- * sum of Q. */
-VEC_INLINE void score_q4_0_block(const uint8_t *const *rows, __m256 dk,
-                                 const struct varve_queries *q, int32_t a0, int32_t b,
-                                 int32_t n_query, __m256 *sum) {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i packed[4], low[4], high[4];
-    vec_load_quads(rows, (int64_t)b * 18 + 2, packed);
-    VEC_UNROLL
-    for (int32_t j = 0; j < 4; j++) {
-        low[j] = _mm256_and_si256(packed[j], nibble);
-        high[j] = _mm256_and_si256(_mm256_srli_epi16(packed[j], 4), nibble);
-    }
-    for (int32_t a = 0; a < n_query; a++) {
-        const int8_t *const i = q->i + (int64_t)(a0 + a) * q->ld + b * VARVE_BLOCK;
-        const int64_t block = (int64_t)(a0 + a) * q->n_block + b;
-        __m256i i0 = _mm256_maddubs_epi16(low[0], vec_broadcast_4_bytes(i));
-        __m256i i1 = _mm256_maddubs_epi16(high[0], vec_broadcast_4_bytes(i + 16));
-        VEC_UNROLL
-        for (int32_t j = 1; j < 4; j++) {
-            const __m256i q0 = vec_broadcast_4_bytes(i + 4 * j);
-            const __m256i q1 = vec_broadcast_4_bytes(i + 16 + 4 * j);
-            i0 = _mm256_add_epi16(i0, _mm256_maddubs_epi16(low[j], q0));
-            i1 = _mm256_add_epi16(i1, _mm256_maddubs_epi16(high[j], q1));
-        }
-        const __m256i all = _mm256_madd_epi16(_mm256_add_epi16(i0, i1), _mm256_set1_epi16(1));
-        const __m256i centred = _mm256_sub_epi32(all, _mm256_set1_epi32(8 * q->sum[block]));
-        sum[a] = add_scaled(sum[a], q->d[block], dk, centred);
-    }
-}
-
-void varve_score_q4_0_avx2(const struct varve_score_args *args) {
-    const struct varve_queries *const q = args->q;
-    const uint8_t *spare[VEC_LANES];
-    uint16_t half[PIECE * VEC_LANES] __attribute__((aligned(64)));
-    __m256 sum[GROUP];
-    for (int32_t r = 0; r < args->n_row; r += VEC_LANES) {
-        const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
-        const __m256i valid = vec_first(args->n_row - r);
-        vec_prefetch(args->rows, args->n_row, r + VEC_LANES, VEC_LANES, 0, q->n_block * 18);
-        for (int32_t a0 = 0; a0 < q->n; a0 += GROUP) {
-            const int32_t n_query = vec_min_i32(q->n - a0, GROUP);
-            for (int32_t a = 0; a < n_query; a++) sum[a] = _mm256_setzero_ps();
-            for (int32_t b = 0; b < q->n_block; b++) {
-                if (b % PIECE == 0) {
-                    gather_scales(rows, (int64_t)b * 18, 18, q->n_block - b, half);
-                }
-                score_q4_0_block(rows, vec_load_halves(half + b % PIECE * VEC_LANES), q, a0, b,
-                                 n_query, sum);
-            }
-            store_sums(args->s + (int64_t)a0 * VARVE_TILE_ROWS + r, valid, n_query, sum);
-        }
-    }
-}
+#define SCORE_QUANT(name, f) \
+    void name(const struct varve_score_args *args) { score_quant(args, f); }
+SCORE_QUANT(varve_score_q8_0_avx2, VARVE_FORMAT_Q8_0)
+SCORE_QUANT(varve_score_q4_0_avx2, VARVE_FORMAT_Q4_0)
+SCORE_QUANT(varve_score_q4_1_avx2, VARVE_FORMAT_Q4_1)
+SCORE_QUANT(varve_score_q5_0_avx2, VARVE_FORMAT_Q5_0)
+SCORE_QUANT(varve_score_q5_1_avx2, VARVE_FORMAT_Q5_1)
+SCORE_QUANT(varve_score_iq4_nl_avx2, VARVE_FORMAT_IQ4_NL)

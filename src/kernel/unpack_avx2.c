@@ -1,22 +1,23 @@
-#include "kernel/vec_avx2.h"
+#include "kernel/quant_avx2.h"
 
 /* The tile's columns are complete up to a multiple of 16. */
 VEC_INLINE int32_t tile_columns(int32_t n_row) { return (n_row + 15) / 16 * 16; }
 
 /* -------------------------------------------------------------------------------------- unpackk */
 
-/* 8 rows x up to 8 columns of f16. Missing rows are zero without being read. */
-static void unpack_f16_square(const uint8_t *const *rows, int32_t n_row, int32_t c,
-                              int32_t n_column, float *t) {
+/* 8 rows x up to 8 columns. Missing rows are zero without being read. */
+VEC_INLINE void unpack_square(const enum varve_format f, const uint8_t *const *rows, int32_t n_row,
+                              int32_t c, int32_t n_column, float *t) {
+    const int64_t offset = quant_row_bytes(f, c);
     __m256 x[8];
     VEC_UNROLL
     for (int32_t i = 0; i < 8; i++) {
         if (i >= n_row) {
             x[i] = _mm256_setzero_ps();
         } else if (n_column >= 8) {
-            x[i] = vec_load_f16(rows[i] + 2 * c);
+            x[i] = vec_load_float(f, rows[i] + offset);
         } else {
-            x[i] = vec_load_f16_part(rows[i] + 2 * c, n_column);
+            x[i] = vec_load_float_part(f, rows[i] + offset, n_column);
         }
     }
     vec_transpose(x);
@@ -26,11 +27,12 @@ static void unpack_f16_square(const uint8_t *const *rows, int32_t n_row, int32_t
     }
 }
 
-void varve_unpackk_f16_avx2(const struct varve_unpackk_args *args) {
+VEC_INLINE void unpackk_float(const struct varve_unpackk_args *args, const enum varve_format f) {
     for (int32_t r = 0; r < tile_columns(args->n_row); r += 8) {
+        vec_fetch_ahead(&args->ahead, r, 8);
         for (int32_t c = 0; c < args->head_dim; c += 8) {
-            unpack_f16_square(args->rows + r, args->n_row - r, c, args->head_dim - c,
-                              args->t + (int64_t)c * VARVE_TILE_ROWS + r);
+            unpack_square(f, args->rows + r, args->n_row - r, c, args->head_dim - c,
+                          args->t + (int64_t)c * VARVE_TILE_ROWS + r);
         }
     }
 }
@@ -40,104 +42,101 @@ VEC_INLINE void store_column(float *t, __m256i valid, __m256 x) {
     _mm256_store_ps(t, _mm256_and_ps(x, _mm256_castsi256_ps(valid)));
 }
 
-void varve_unpackk_q8_0_avx2(const struct varve_unpackk_args *args) {
-    const uint8_t *spare[VEC_LANES];
-    for (int32_t r = 0; r < tile_columns(args->n_row); r += VEC_LANES) {
-        const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
-        const __m256i valid = vec_first(args->n_row - r);
-        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
-            const int64_t offset = (int64_t)b * 34;
-            float *t = args->t + (int64_t)b * VARVE_BLOCK * VARVE_TILE_ROWS + r;
-            for (int32_t half = 0; half < 2; half++) {
-                __m256i x[4];
-                vec_load_quads(rows, offset + 2 + 16 * half, x);
-                VEC_UNROLL
-                for (int32_t j = 0; j < 16; j++) {
-                    const __m256i byte = _mm256_slli_epi32(x[j / 4], 24 - j % 4 * 8);
-                    const __m256 value = _mm256_cvtepi32_ps(_mm256_srai_epi32(byte, 24));
-                    store_column(t + j * VARVE_TILE_ROWS, valid, value);
-                }
-                t += 16 * VARVE_TILE_ROWS;
-            }
-            store_column(args->dk + (int64_t)b * VARVE_TILE_ROWS + r, valid,
-                         vec_gather_f16(rows, offset));
-        }
+/* The integers of one block; those of rows past the last are zero. */
+VEC_INLINE void unpack_block(const enum varve_format f, const uint8_t *const *rows, int64_t offset,
+                             __m256i valid, float *t) {
+    const __m256i bias = _mm256_set1_epi8((char)quant_code_bias(f));
+    __m256i x[8];
+    quant_load_codes(f, rows, offset, x);
+    VEC_UNROLL
+    for (int32_t j = 0; j < 8; j++) x[j] = _mm256_and_si256(_mm256_sub_epi8(x[j], bias), valid);
+    VEC_UNROLL
+    for (int32_t j = 0; j < VARVE_BLOCK; j++) {
+        const __m256i byte = _mm256_slli_epi32(x[j / 4], 24 - j % 4 * 8);
+        _mm256_store_ps(t + j * VARVE_TILE_ROWS, _mm256_cvtepi32_ps(_mm256_srai_epi32(byte, 24)));
     }
 }
 
-/* The codes 0..15 in the lowest four bits of each lane as values -8..7. */
-VEC_INLINE __m256 nibble_values(__m256i x) {
-    const __m256i code = _mm256_and_si256(x, _mm256_set1_epi32(15));
-    return _mm256_cvtepi32_ps(_mm256_sub_epi32(code, _mm256_set1_epi32(8)));
-}
-
-void varve_unpackk_q4_0_avx2(const struct varve_unpackk_args *args) {
+VEC_INLINE void unpackk_quant(const struct varve_unpackk_args *args, const enum varve_format f) {
     const uint8_t *spare[VEC_LANES];
     for (int32_t r = 0; r < tile_columns(args->n_row); r += VEC_LANES) {
+        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
         const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
         const __m256i valid = vec_first(args->n_row - r);
         for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
-            const int64_t offset = (int64_t)b * 18;
-            float *const t = args->t + (int64_t)b * VARVE_BLOCK * VARVE_TILE_ROWS + r;
-            __m256i x[4];
-            vec_load_quads(rows, offset + 2, x);
-            VEC_UNROLL
-            for (int32_t j = 0; j < 16; j++) {
-                const __m256i byte = _mm256_srli_epi32(x[j / 4], j % 4 * 8);
-                store_column(t + j * VARVE_TILE_ROWS, valid, nibble_values(byte));
-                store_column(t + (16 + j) * VARVE_TILE_ROWS, valid,
-                             nibble_values(_mm256_srli_epi32(byte, 4)));
+            const int64_t offset = (int64_t)b * quant_bytes(f);
+            const int64_t at = (int64_t)b * VARVE_TILE_ROWS + r;
+            unpack_block(f, rows, offset, valid,
+                         args->t + (int64_t)b * VARVE_BLOCK * VARVE_TILE_ROWS + r);
+            store_column(args->dk + at, valid, vec_gather_f16(rows, offset));
+            if (quant_has_min(f)) {
+                store_column(args->mk + at, valid, vec_gather_f16(rows, offset + 2));
             }
-            store_column(args->dk + (int64_t)b * VARVE_TILE_ROWS + r, valid,
-                         vec_gather_f16(rows, offset));
         }
     }
 }
 
 /* -------------------------------------------------------------------------------------- unpackv */
 
-void varve_unpackv_f16_avx2(const struct varve_unpackv_args *args) {
+VEC_INLINE void unpackv_float(const struct varve_unpackv_args *args, const enum varve_format f) {
     for (int32_t r = 0; r < args->n_row; r++) {
+        vec_fetch_ahead(&args->ahead, r, 1);
         const uint8_t *const row = args->rows[r];
         float *const v = args->v + (int64_t)r * args->ld;
         int32_t c = 0;
         for (; c + VEC_LANES <= args->head_dim; c += VEC_LANES) {
-            _mm256_store_ps(v + c, vec_load_f16(row + 2 * c));
+            _mm256_store_ps(v + c, vec_load_float(f, row + quant_row_bytes(f, c)));
         }
         for (; c < args->ld; c += VEC_LANES) {
-            _mm256_store_ps(v + c, vec_load_f16_part(row + 2 * c, args->head_dim - c));
+            _mm256_store_ps(
+                v + c, vec_load_float_part(f, row + quant_row_bytes(f, c), args->head_dim - c));
         }
     }
 }
 
-void varve_unpackv_q8_0_avx2(const struct varve_unpackv_args *args) {
+VEC_INLINE void unpackv_quant(const struct varve_unpackv_args *args, const enum varve_format f) {
     for (int32_t r = 0; r < args->n_row; r++) {
+        vec_fetch_ahead(&args->ahead, r, 1);
         const uint8_t *block = args->rows[r];
         float *v = args->v + (int64_t)r * args->ld;
-        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++, block += 34, v += VARVE_BLOCK) {
+        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
             const __m256 d = vec_broadcast_f16(block);
+            /* loads before stores: for all that the compiler knows these change the block */
+            __m256 x[4];
             VEC_UNROLL
             for (int32_t j = 0; j < 4; j++) {
-                const __m256i code = _mm256_cvtepi8_epi32(vec_load_8_bytes(block + 2 + 8 * j));
-                _mm256_store_ps(v + 8 * j, _mm256_mul_ps(_mm256_cvtepi32_ps(code), d));
+                x[j] = _mm256_mul_ps(d, quant_load_quarter(f, block, j));
+                if (quant_has_min(f)) x[j] = _mm256_add_ps(x[j], vec_broadcast_f16(block + 2));
             }
+            VEC_UNROLL
+            for (int32_t j = 0; j < 4; j++) _mm256_store_ps(v + VEC_LANES * j, x[j]);
+            block += quant_bytes(f);
+            v += VARVE_BLOCK;
         }
     }
 }
 
-void varve_unpackv_q4_0_avx2(const struct varve_unpackv_args *args) {
-    for (int32_t r = 0; r < args->n_row; r++) {
-        const uint8_t *block = args->rows[r];
-        float *v = args->v + (int64_t)r * args->ld;
-        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++, block += 18, v += VARVE_BLOCK) {
-            const __m256 d = vec_broadcast_f16(block);
-            VEC_UNROLL
-            for (int32_t j = 0; j < 2; j++) {
-                const __m256i packed = _mm256_cvtepu8_epi32(vec_load_8_bytes(block + 2 + 8 * j));
-                const __m256i high = _mm256_srli_epi32(packed, 4);
-                _mm256_store_ps(v + 8 * j, _mm256_mul_ps(nibble_values(packed), d));
-                _mm256_store_ps(v + 16 + 8 * j, _mm256_mul_ps(nibble_values(high), d));
-            }
-        }
-    }
-}
+/* ---------------------------------------------------------------------------------------- table */
+
+#define UNPACKK(name, kind, f) \
+    void name(const struct varve_unpackk_args *args) { unpackk_##kind(args, f); }
+#define UNPACKV(name, kind, f) \
+    void name(const struct varve_unpackv_args *args) { unpackv_##kind(args, f); }
+UNPACKK(varve_unpackk_f32_avx2, float, VARVE_FORMAT_F32)
+UNPACKK(varve_unpackk_f16_avx2, float, VARVE_FORMAT_F16)
+UNPACKK(varve_unpackk_bf16_avx2, float, VARVE_FORMAT_BF16)
+UNPACKK(varve_unpackk_q8_0_avx2, quant, VARVE_FORMAT_Q8_0)
+UNPACKK(varve_unpackk_q4_0_avx2, quant, VARVE_FORMAT_Q4_0)
+UNPACKK(varve_unpackk_q4_1_avx2, quant, VARVE_FORMAT_Q4_1)
+UNPACKK(varve_unpackk_q5_0_avx2, quant, VARVE_FORMAT_Q5_0)
+UNPACKK(varve_unpackk_q5_1_avx2, quant, VARVE_FORMAT_Q5_1)
+UNPACKK(varve_unpackk_iq4_nl_avx2, quant, VARVE_FORMAT_IQ4_NL)
+UNPACKV(varve_unpackv_f32_avx2, float, VARVE_FORMAT_F32)
+UNPACKV(varve_unpackv_f16_avx2, float, VARVE_FORMAT_F16)
+UNPACKV(varve_unpackv_bf16_avx2, float, VARVE_FORMAT_BF16)
+UNPACKV(varve_unpackv_q8_0_avx2, quant, VARVE_FORMAT_Q8_0)
+UNPACKV(varve_unpackv_q4_0_avx2, quant, VARVE_FORMAT_Q4_0)
+UNPACKV(varve_unpackv_q4_1_avx2, quant, VARVE_FORMAT_Q4_1)
+UNPACKV(varve_unpackv_q5_0_avx2, quant, VARVE_FORMAT_Q5_0)
+UNPACKV(varve_unpackv_q5_1_avx2, quant, VARVE_FORMAT_Q5_1)
+UNPACKV(varve_unpackv_iq4_nl_avx2, quant, VARVE_FORMAT_IQ4_NL)

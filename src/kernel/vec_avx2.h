@@ -38,11 +38,11 @@ VEC_INLINE __m128i vec_load_8_bytes(const uint8_t *p) {
 
 VEC_INLINE __m256 vec_load_f16(const uint8_t *p) { return _mm256_cvtph_ps(vec_load_16_bytes(p)); }
 
-/* The first n < 8 values, zeros after them; the bytes of the others are not read. */
-VEC_INLINE __m256 vec_load_f16_part(const uint8_t *p, int32_t n) {
+/* The first n < 8 values of 16 bits, zeros after them; the bytes of the others are not read. */
+VEC_INLINE __m128i vec_load_16_bits_part(const uint8_t *p, int32_t n) {
     uint16_t half[VEC_LANES] __attribute__((aligned(16))) = {0};
     for (int32_t i = 0; i < n; i++) memcpy(&half[i], p + 2 * i, sizeof half[i]);
-    return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)half));
+    return _mm_load_si128((const __m128i *)(const void *)half);
 }
 
 /* One half float to every lane. */
@@ -67,6 +67,15 @@ VEC_INLINE void vec_prefetch(const uint8_t *const *rows, int32_t n_row, int32_t 
     for (int32_t r = from; r < vec_min_i32(from + n, n_row); r++) {
         const char *const row = (const char *)(rows[r] + offset);
         for (int64_t at = 0; at < bytes; at += 64) _mm_prefetch(row + at, _MM_HINT_T0);
+    }
+}
+
+/* Fetches rows from .. from + n - 1 of the next block, into L2: in L1 they would push out this one.
+ */
+VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, int32_t n) {
+    for (int32_t r = from; r < vec_min_i32(from + n, ahead->n); r++) {
+        const char *const row = (const char *)ahead->rows[r] + ahead->offset;
+        for (int32_t at = 0; at < ahead->bytes; at += 64) _mm_prefetch(row + at, _MM_HINT_T1);
     }
 }
 
