@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """llama-bench on stock llama.cpp and through `varve exec`, side by side.
 
-Runs are interleaved (stock, varve, stock, varve...), so that a disturbance hits both; a figure is
-the median of its runs. Stock is the faster of -fa on and -fa off where both work: with a quantized
+Runs are interleaved (stock, varve, stock, varve...), so that a disturbance hits both; a speed is the
+median of its runs, a ratio the median of the rounds' ratios: clocks that change from minute to minute
+move both sides of a round. Stock is the faster of -fa on and -fa off where both work: with a quantized
 V it needs -fa on. Stock takes minutes to fill a deep quantized cache: in such cells each program
 makes all its runs in one process, which fills the cache once and restores it (said in the table).
 There the runs of the two are minutes apart, which only a ratio far from 1 allows.
@@ -22,7 +23,8 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-N_PROMPT, N_DECODE = 512, 32
+N_PROMPT = 512
+N_DECODE, N_DECODE_SHORT = 32, 128  # behind a depth, and at depth 0, where a token takes no time
 FLOATS = ("f16", "f32", "bf16")
 
 # Seconds to start and load, and tokens/s (prefill, decode) of stock on two cores at depth 0 and
@@ -45,6 +47,9 @@ class Cell:
         self.samples = {v: {"prefill": [], "decode": []} for v in self.variants}
         self.seconds = {v: guess_seconds(cache, depth) for v in self.variants}
         self.rounds, self.repeats = 1, 1  # processes of each variant, and runs in one process
+
+    def n_decode(self):
+        return N_DECODE if self.depth > 0 else N_DECODE_SHORT
 
     def name(self):
         return f"{self.setting}, {self.cache}, depth {self.depth}"
@@ -69,7 +74,8 @@ def guess_seconds(cache, depth):
     part = min(depth / 7680, 1)
     # times per token, not speeds, grow with depth
     prefill, decode = (1 - part) / p0 + part / p1, (1 - part) / d0 + part / d1
-    return LOAD_SECONDS + guess_fill(cache, depth) + N_PROMPT * prefill + N_DECODE * decode
+    n_decode = N_DECODE if depth > 0 else N_DECODE_SHORT
+    return LOAD_SECONDS + guess_fill(cache, depth) + N_PROMPT * prefill + n_decode * decode
 
 
 def repeat_seconds(cell):
@@ -112,7 +118,8 @@ def run_once(args, cell, variant):
     """Adds the samples of each test; False when the program failed."""
     began = time.monotonic()
     apart = variant == "varve" and cell.depth > 0
-    parts = [(N_PROMPT, 0), (0, N_DECODE)] if apart else [(N_PROMPT, N_DECODE)]
+    n = cell.n_decode()
+    parts = [(N_PROMPT, 0), (0, n)] if apart else [(N_PROMPT, n)]
     ok = all(run_part(args, cell, variant, command_of(args, cell, variant, *part))
              for part in parts)
     cell.seconds[variant] = time.monotonic() - began
@@ -181,9 +188,11 @@ def rows_of(cell):
         stock, variant = cell.stock(test)
         varve = cell.median("varve", test)
         if stock and varve:
+            rounds = zip(cell.samples["varve"][test], cell.samples[variant][test])
+            ratio = statistics.median(a / b for a, b in rounds)
             yield {"setting": cell.setting, "threads": cell.threads, "cache": cell.cache,
                    "depth": cell.depth, "test": test, "stock": stock, "stock_variant": variant,
-                   "varve": varve, "ratio": varve / stock,
+                   "varve": varve, "ratio": ratio,
                    "one_process": cell.repeats > 1,
                    "runs": min(len(cell.samples[v][test]) for v in cell.variants)}
 
@@ -192,8 +201,9 @@ def markdown(args, rows):
     lines = [f"{cpu_name()}, {os.cpu_count()} cores, varve level {args.level}, "
              f"{args.model.resolve().name}, {args.began:%Y-%m-%d}, load average at the beginning "
              f"{args.load[0]:.2f} and at the end {os.getloadavg()[0]:.2f}. Tokens/s, medians of "
-             f"interleaved runs; prefill of {N_PROMPT} tokens, decode of {N_DECODE}. Stock at the "
-             "faster of -fa on and off.", "",
+             f"interleaved runs; prefill of {N_PROMPT} tokens, decode of {N_DECODE} "
+             f"({N_DECODE_SHORT} at depth 0). Stock at the faster of -fa on and off; ratios are "
+             "medians of the rounds' ratios.", "",
              "| setting | cache | depth | test | stock | -fa | varve | varve/stock | runs |",
              "|---|---|---:|---|---:|---|---:|---:|---:|"]
     for r in rows:

@@ -255,9 +255,11 @@ static void run_all(struct plugin_backend *backend, struct attention_runs *runs)
                 varve_plan_n_task(runs->run[i].plan, phase) + n_check(&runs->run[i], phase);
         }
     }
-    const bool pays =
-        tasks.n_task[0] > 1 && threads_pay(backend->threads, work / work_per_microsecond);
-    threads_run(backend->threads, pays ? backend->n_thread : 1, &tasks);
+    const int32_t n_thread =
+        tasks.n_task[0] > 1
+            ? threads_wanted(backend->threads, backend->n_thread, work / work_per_microsecond)
+            : 1;
+    threads_run(backend->threads, n_thread, &tasks);
 }
 
 /* Plans and checks all parts, lays out their scratch one behind the other. */

@@ -14,7 +14,7 @@ static struct plugin_plan_key key_of(const struct plugin_backend *backend,
     struct plugin_plan_key key;
     memset(&key, 0, sizeof(key)); /* compared as bytes */
     memcpy(&key.attention, attention, sizeof(key.attention));
-    key.n_worker = backend->n_thread;
+    key.n_worker = threads_most(backend->threads, backend->n_thread);
     for (int64_t i = 0; i < n_segment; i++) {
         key.n_row += segments[i].n_rows;
         key.k_formats |= 1u << segments[i].k_format;
@@ -76,8 +76,8 @@ enum varve_status plans_get(struct plugin_backend *backend, const struct varve_a
         }
     }
     struct varve_plan *fresh = NULL;
-    const enum varve_status status = varve_plan_create(backend->varve, attention, segments,
-                                                       n_segment, backend->n_thread, &fresh);
+    const enum varve_status status =
+        varve_plan_create(backend->varve, attention, segments, n_segment, key.n_worker, &fresh);
     struct plugin_plan *made = status == VARVE_OK ? place(backend) : NULL;
     if (made == NULL) {
         varve_plan_destroy(fresh);

@@ -82,6 +82,11 @@ void threads_run(struct plugin_threads *threads, int32_t n_thread,
  * results do not depend on it. */
 bool threads_pay(const struct plugin_threads *threads, double microseconds);
 
+/* Threads for tasks that take one thread this long, where the host has n_thread; and the most that
+ * it can be. */
+int32_t threads_wanted(const struct plugin_threads *threads, int32_t n_thread, double microseconds);
+int32_t threads_most(const struct plugin_threads *threads, int32_t n_thread);
+
 /* ------------------------------------------------------------------------------------ backend */
 
 /* A plan and what it was made for. */

@@ -240,6 +240,27 @@ bool threads_pay(const struct plugin_threads *threads, double microseconds) {
     return microseconds > 2.0 * (threads->openmp ? 8.0 : 25.0);
 }
 
+/* The workers of a host without OpenMP spin for tens of milliseconds before they sleep, each on a
+ * core that one of ours wants. Where tasks outlast several time slices, threads of ours in greater
+ * number get more of the cores: with as many again as the host has, half of them, with three times
+ * as many three quarters. */
+enum { crowd = 3 };
+static const double crowd_pays_microseconds = 5000.0;
+
+int32_t threads_most(const struct plugin_threads *threads, int32_t n_thread) {
+    const bool may_crowd = !threads->openmp && n_thread > 1 && n_thread <= INT32_MAX / crowd;
+    return may_crowd ? crowd * n_thread : n_thread;
+}
+
+int32_t threads_wanted(const struct plugin_threads *threads, int32_t n_thread,
+                       double microseconds) {
+    if (!threads_pay(threads, microseconds)) {
+        return 1;
+    }
+    const bool is_long = microseconds / n_thread >= crowd_pays_microseconds;
+    return is_long ? threads_most(threads, n_thread) : n_thread;
+}
+
 void threads_run(struct plugin_threads *threads, int32_t n_thread,
                  const struct plugin_tasks *tasks) {
     struct run run = {.tasks = tasks, .crowded = n_thread > threads->n_core};

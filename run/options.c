@@ -22,9 +22,8 @@ static const char doc[] =
     "wrote, and the KL divergence of its probabilities from those of the f16 run is computed, in "
     "nats per token.\n\n"
     "Environment: VARVE_MODEL names the default model; VARVE_TIERS, VARVE_SINKS and VARVE_HOT_MAX "
-    "(bytes) set the hot tier where no option does; LD_LIBRARY_PATH leads to another build of the "
-    "same "
-    "llama.cpp than the one that varve was built with.\n\n"
+    "(bytes) set the hot tier where no option does; LD_LIBRARY_PATH leads to another build "
+    "of the same llama.cpp than the one that varve was built with.\n\n"
     "Exit code: 0, also when a time limit ended a run; 130 after Ctrl-C; 64 for a wrong option; "
     "else 1.";
 
