@@ -15,15 +15,21 @@ struct weights {
 
 /* ---- weights ------------------------------------------------------------------------------ */
 
-/* The rows' d, or m with `at` 2, of the blocks of a tile; zero past the last row. */
-VEC_INLINE void gather(const struct varve_fold_args *args, const enum varve_format f, int32_t c,
-                       int32_t at, const int32_t n_block, uint16_t *half) {
-    for (int32_t b = 0; b < n_block; b++) {
-        __m512i *const line = (__m512i *)(void *)(half + b * VARVE_TILE_ROWS);
-        for (int32_t i = 0; i < 2; i++) _mm512_store_si512(line + i, _mm512_setzero_si512());
+/* The halves at `offset` of each row, a block further for each block; zero past the last row. */
+static void gather(const struct varve_fold_args *args, int64_t offset, int64_t step,
+                   int32_t n_block, uint16_t *half) {
+    memset(half, 0, (size_t)n_block * VARVE_TILE_ROWS * sizeof *half);
+    switch (n_block) {
+    case 1:
+        vec_gather_halves(args->rows, args->n_row, offset, step, 1, VARVE_TILE_ROWS, half);
+        break;
+    case 2:
+        vec_gather_halves(args->rows, args->n_row, offset, step, 2, VARVE_TILE_ROWS, half);
+        break;
+    default:
+        vec_gather_halves(args->rows, args->n_row, offset, step, FOLDQ_BLOCKS, VARVE_TILE_ROWS,
+                          half);
     }
-    vec_gather_halves(args->rows, args->n_row, quant_row_bytes(f, c) + at, quant_bytes(f), n_block,
-                      VARVE_TILE_ROWS, half);
 }
 
 /* Lane i is the maximum, or the sum, of the lanes of x[i]. */
@@ -56,14 +62,13 @@ enum { FOLDQ_VECTORS = VARVE_TILE_ROWS / VEC_LANES };
 /* Products of the weights with d, and their largest magnitude: as integers, magnitudes are in order
  * and a NaN is the largest. */
 VEC_INLINE __m512i scale_weights(const float *p, const uint16_t *d, const __mmask16 *valid,
-                                 const bool sparse, float *t) {
+                                 bool sparse, float *t) {
     __m512i largest = _mm512_setzero_si512();
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
         const __m512 x = _mm512_load_ps(p + v * VEC_LANES);
-        const __mmask16 formed =
-            sparse ? _mm512_mask_cmp_ps_mask(valid[v], x, _mm512_setzero_ps(), _CMP_NEQ_UQ)
-                   : valid[v];
+        const __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        const __mmask16 formed = valid[v] & (sparse ? some : 0xFFFF);
         const __m512 y = _mm512_maskz_mul_ps(formed, x, vec_load_halves(d + v * VEC_LANES));
         largest = _mm512_max_epu32(largest, _mm512_castps_si512(_mm512_abs_ps(y)));
         _mm512_store_ps(t + v * VEC_LANES, y);
@@ -96,27 +101,26 @@ VEC_INLINE __m512i round_weights(const float *t, float inverse, int16_t *w) {
     return sum;
 }
 
-VEC_INLINE void load_weights(const struct varve_fold_args *args, const enum varve_format f,
-                             int32_t a0, int32_t c, const int32_t nq, const int32_t n_block,
-                             const bool sparse, struct weights *weights) {
+/* One function for all formats and shapes: it runs once for a tile. */
+static void load_weights(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
+                         int32_t c, int32_t nq, int32_t n_block, struct weights *weights) {
     uint16_t d[FOLDQ_BLOCKS * VARVE_TILE_ROWS] __attribute__((aligned(64)));
     uint16_t m[FOLDQ_BLOCKS * VARVE_TILE_ROWS] __attribute__((aligned(64)));
     float t[FOLDQ_WEIGHTS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    __m512i x[FOLDQ_WEIGHTS];
     __mmask16 valid[FOLDQ_VECTORS];
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
         const int32_t n = args->n_row - v * VEC_LANES;
         valid[v] = vec_first(n > 0 ? n : 0);
     }
-    gather(args, f, c, 0, n_block, d);
-    if (quant_has_min(f)) gather(args, f, c, 2, n_block, m);
-    __m512i x[FOLDQ_WEIGHTS];
-    VEC_UNROLL
+    const int64_t offset = quant_row_bytes(f, c);
+    gather(args, offset, quant_bytes(f), n_block, d);
+    if (quant_has_min(f)) gather(args, offset + 2, quant_bytes(f), n_block, m);
     for (int32_t i = 0; i < FOLDQ_WEIGHTS; i++) x[i] = _mm512_setzero_si512();
-    VEC_UNROLL
     for (int32_t i = 0; i < nq * n_block; i++) {
         const float *const p = args->p + (int64_t)(a0 + i / n_block) * VARVE_TILE_ROWS;
         const int32_t at = i % n_block * VARVE_TILE_ROWS;
-        x[i] = scale_weights(p, d + at, valid, sparse, t[i]);
+        x[i] = scale_weights(p, d + at, valid, args->sparse, t[i]);
         if (quant_has_min(f)) weights->min[i] = sum_of_minima(p, m + at, valid);
     }
     /* a NaN passes both */
@@ -126,17 +130,14 @@ VEC_INLINE void load_weights(const struct varve_fold_args *args, const enum varv
     float inverse[FOLDQ_WEIGHTS] __attribute__((aligned(32)));
     _mm256_store_ps(weights->step, step);
     _mm256_store_ps(inverse, _mm256_div_ps(_mm256_set1_ps(1.0f), step));
-    VEC_UNROLL
     for (int32_t i = 0; i < nq * n_block; i++)
         x[i] = round_weights(t[i], inverse[i], weights->w[i]);
-    const bool biased = f != VARVE_FORMAT_Q8_0 && f != VARVE_FORMAT_IQ4_NL && quant_bias(f) != 0;
+    const bool biased = f != VARVE_FORMAT_Q8_0 && f != VARVE_FORMAT_IQ4_NL;
+    __m256i bias = _mm256_setzero_si256();
     if (biased) {
-        const __m256i bias =
-            _mm256_mullo_epi32(reduce_8(x, true), _mm256_set1_epi32(-quant_bias(f)));
-        _mm256_store_si256((__m256i *)(void *)weights->bias, bias);
-    } else {
-        _mm256_store_si256((__m256i *)(void *)weights->bias, _mm256_setzero_si256());
+        bias = _mm256_mullo_epi32(reduce_8(x, true), _mm256_set1_epi32(-quant_bias(f)));
     }
+    _mm256_store_si256((__m256i *)(void *)weights->bias, bias);
 }
 
 /* ---- codes -------------------------------------------------------------------------------- */
@@ -212,11 +213,7 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
     if (fetch) {
         vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
     }
-    if (args->sparse) {
-        load_weights(args, f, a0, c, nq, n_block, true, &weights);
-    } else {
-        load_weights(args, f, a0, c, nq, n_block, false, &weights);
-    }
+    load_weights(args, f, a0, c, nq, n_block, &weights);
     __m512i sum[FOLDQ_SUMS];
     VEC_UNROLL
     for (int32_t i = 0; i < nq * n_block * 2; i++) sum[i] = _mm512_setzero_si512();

@@ -251,6 +251,8 @@ static void history_does_not_show(void **state) {
                 write_side(w, &w->v, cells + 20, before / 2);
             }
             w->n_query = N_BATCH;
+            const struct varve_mask mask = {/* the segments point to it */
+                                            w->mask, N_ROW, N_BATCH, 1, 1, sizeof w->mask[0], 0, 0};
             for (int first = 0; first < N_ROW; first += N_BATCH) {
                 write_side(w, &w->k, cells + first, N_BATCH);
                 write_side(w, &w->v, cells + first, N_BATCH);
@@ -259,8 +261,6 @@ static void history_does_not_show(void **state) {
                         w->mask[q][c] = c <= first + q ? 0 : VARVE_F16_NEG_INF;
                     }
                 }
-                const struct varve_mask mask = {w->mask,           N_ROW, N_BATCH, 1, 1,
-                                                sizeof w->mask[0], 0,     0};
                 const struct varve_hot_node node = node_of(w, &mask);
                 assert_int_equal(varve_hot_view(w->hot, &node, &w->view), VARVE_OK);
             }
