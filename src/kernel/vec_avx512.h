@@ -13,7 +13,9 @@
  * accumulator arrays become registers. GCC needs the loops over them unrolled by pragma, because
  * its own unrolling comes after it has decided to keep the arrays in memory. */
 #define VEC_INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
+#if defined(VARVE_SANITIZED)
+#define VEC_UNROLL /* instrumented, unrolled loops take minutes to compile */
+#elif defined(__clang__)
 #define VEC_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define VEC_UNROLL _Pragma("GCC unroll 32")
