@@ -2,8 +2,9 @@
 #ifndef VARVE_KERNEL_QUANT_AVX2_H
 #define VARVE_KERNEL_QUANT_AVX2_H
 
+#include "kernel/vec_avx2.h" /* first: the width of the vectors */
+
 #include "kernel/quant.h"
-#include "kernel/vec_avx2.h"
 
 /* --------------------------------------------------------------------------- 8 values of one row
  */
@@ -78,13 +79,6 @@ VEC_INLINE __m256 quant_load_quarter(const enum varve_format f, const uint8_t *b
  * A lane is a row: x[j] holds the codes 4j .. 4j + 3. Codes of four or five bits are unsigned, as
  * they are stored. Those of eight bits are signed bytes, without the bias: widened to 16 bits they
  * need no other sign. */
-
-VEC_INLINE bool quant_is_wide(const enum varve_format f) { return quant_largest_code(f) > 31; }
-
-/* What is to be taken from a code that quant_load_codes gives. */
-VEC_INLINE int32_t quant_code_bias(const enum varve_format f) {
-    return quant_is_wide(f) ? 0 : quant_bias(f);
-}
 
 /* The fifth bits of 8 rows, a row to a lane. */
 VEC_INLINE __m256i quant_load_high(const enum varve_format f, const uint8_t *const *rows,

@@ -2,8 +2,9 @@
 #ifndef VARVE_KERNEL_QUANT_AVX512_H
 #define VARVE_KERNEL_QUANT_AVX512_H
 
+#include "kernel/vec_avx512.h" /* first: the width of the vectors */
+
 #include "kernel/quant.h"
-#include "kernel/vec_avx512.h"
 
 /* -------------------------------------------------------------------------- 16 values of one row
  */

@@ -97,7 +97,7 @@ struct score_query {
 
 VEC_INLINE void score_codes(const enum varve_format f, const __m512i x[8],
                             struct score_codes *codes) {
-    const bool wide = quant_largest_code(f) > 31;
+    const bool wide = quant_is_wide(f);
     VEC_UNROLL
     for (int32_t j = 0; j < 8; j++) {
         codes->x[j] = wide ? _mm512_and_si512(x[j], _mm512_set1_epi16(0xFF)) : x[j];
@@ -108,7 +108,7 @@ VEC_INLINE void score_codes(const enum varve_format f, const __m512i x[8],
 VEC_INLINE void score_query(const enum varve_format f, const int8_t *i, int32_t n_block,
                             struct score_query *query) {
     query->i = i;
-    for (int32_t b = 0; b < n_block && quant_largest_code(f) > 31; b++) {
+    for (int32_t b = 0; b < n_block && quant_is_wide(f); b++) {
         const __m256i x = _mm256_load_si256((const __m256i *)(const void *)(i + b * VARVE_BLOCK));
         const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
         _mm256_storeu_si256((__m256i *)(void *)(query->even + b * VARVE_BLOCK / 4), even);
@@ -152,14 +152,15 @@ VEC_INLINE __m512i score_dot_narrow(const enum varve_format f, const struct scor
 }
 
 VEC_INLINE __m512i score_dot(const enum varve_format f, const struct score_codes *codes,
-                             const struct score_query *query, int32_t b, int32_t start) {
-    const __m512i i = quant_largest_code(f) > 31
+                             const struct score_query *query, int32_t b, int32_t q_sum) {
+    const __m512i i = quant_is_wide(f)
                           ? score_dot_wide(codes, query->even + 8 * b, query->odd + 8 * b)
                           : score_dot_narrow(f, codes, query->i + b * VARVE_BLOCK);
-    return quant_bias(f) == 0 ? i : _mm512_add_epi32(i, _mm512_set1_epi32(start));
+    if (quant_bias(f) == 0) return i;
+    return _mm512_sub_epi32(i, _mm512_set1_epi32(quant_bias(f) * q_sum));
 }
 
-#include "kernel/quant_score_avx512.h"
+#include "kernel/quant_score.h"
 
 SCORE_QUANT(varve_score_q8_0_avx512, VARVE_FORMAT_Q8_0)
 SCORE_QUANT(varve_score_q4_0_avx512, VARVE_FORMAT_Q4_0)

@@ -32,10 +32,9 @@ VEC_INLINE __m512i score_add_quads(__m512i sum, __m512i codes, const int8_t *i) 
 }
 
 VEC_INLINE __m512i score_dot(const enum varve_format f, const struct score_codes *codes,
-                             const struct score_query *query, int32_t b, int32_t start) {
-    (void)f;
+                             const struct score_query *query, int32_t b, int32_t q_sum) {
     const int8_t *const i = query->i + b * VARVE_BLOCK;
-    __m512i i0 = _mm512_set1_epi32(start);
+    __m512i i0 = _mm512_set1_epi32(-quant_bias(f) * q_sum);
     __m512i i1 = _mm512_setzero_si512();
     VEC_UNROLL
     for (int32_t j = 0; j < 8; j += 2) {
@@ -45,7 +44,7 @@ VEC_INLINE __m512i score_dot(const enum varve_format f, const struct score_codes
     return _mm512_add_epi32(i0, i1);
 }
 
-#include "kernel/quant_score_avx512.h"
+#include "kernel/quant_score.h"
 
 SCORE_QUANT(varve_score_q8_0_vnni, VARVE_FORMAT_Q8_0)
 SCORE_QUANT(varve_score_q4_0_vnni, VARVE_FORMAT_Q4_0)

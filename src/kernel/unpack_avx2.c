@@ -45,7 +45,7 @@ VEC_INLINE void store_column(float *t, __m256i valid, __m256 x) {
 /* The integers of one block; those of rows past the last are zero. */
 VEC_INLINE void unpack_block(const enum varve_format f, const uint8_t *const *rows, int64_t offset,
                              __m256i valid, float *t) {
-    const __m256i bias = _mm256_set1_epi8((char)quant_code_bias(f));
+    const __m256i bias = _mm256_set1_epi8((char)quant_signed_bias(f));
     __m256i x[8];
     quant_load_codes(f, rows, offset, x);
     VEC_UNROLL

@@ -9,21 +9,25 @@
 
 #include "kernel/dispatch.h" /* the prototypes */
 
-/* Kernels are written once for any tile shape and inlined with constant shapes: only then do the
- * accumulator arrays become registers. GCC needs the loops over them unrolled by pragma, because
- * its own unrolling comes after it has decided to keep the arrays in memory. */
-#define VEC_INLINE static inline __attribute__((always_inline))
-#if defined(VARVE_SANITIZED)
-#define VEC_UNROLL /* instrumented, unrolled loops take minutes to compile */
-#elif defined(__clang__)
-#define VEC_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VEC_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 #define VEC_LANES 8
+#include "kernel/vec.h"
 
-VEC_INLINE int32_t vec_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
+/* For code that is the same for every width: kernel/quant_score.h. */
+typedef __m256 vec_f32;
+typedef __m256i vec_i32;
+typedef __m256i vec_mask;
+
+VEC_INLINE vec_f32 vec_zero(void) { return _mm256_setzero_ps(); }
+VEC_INLINE vec_f32 vec_all(float x) { return _mm256_set1_ps(x); }
+VEC_INLINE vec_f32 vec_mul(vec_f32 a, vec_f32 b) { return _mm256_mul_ps(a, b); }
+VEC_INLINE vec_f32 vec_fma(vec_f32 a, vec_f32 b, vec_f32 c) { return _mm256_fmadd_ps(a, b, c); }
+VEC_INLINE vec_f32 vec_to_f32(vec_i32 i) { return _mm256_cvtepi32_ps(i); }
+VEC_INLINE vec_f32 vec_load_some(vec_mask wanted, const float *p) {
+    return _mm256_maskload_ps(p, wanted);
+}
+VEC_INLINE void vec_store_some(float *p, vec_mask wanted, vec_f32 x) {
+    _mm256_maskstore_ps(p, wanted, x);
+}
 
 /* All bits set in the first n of 8 lanes; in none for n <= 0. */
 VEC_INLINE __m256i vec_first(int32_t n) {
@@ -59,51 +63,6 @@ VEC_INLINE __m256i vec_broadcast_4_bytes(const void *p) {
     int32_t bytes;
     memcpy(&bytes, p, sizeof bytes);
     return _mm256_set1_epi32(bytes);
-}
-
-/* Fetches the rows from .. from + n - 1 of a block into L1, as far as there are such rows. Rows of
- * one KV head lie apart in memory, often one per page or two, where no hardware prefetcher follows.
- */
-VEC_INLINE void vec_prefetch(const uint8_t *const *rows, int32_t n_row, int32_t from, int32_t n,
-                             int64_t offset, int64_t bytes) {
-    for (int32_t r = from; r < vec_min_i32(from + n, n_row); r++) {
-        const char *const row = (const char *)(rows[r] + offset);
-        for (int64_t at = 0; at < bytes; at += 64) _mm_prefetch(row + at, _MM_HINT_T0);
-    }
-}
-
-/* Fetches rows from .. from + n - 1 of the next block, into L2: in L1 they would push out this one.
- */
-VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, int32_t n) {
-    for (int32_t r = from; r < vec_min_i32(from + n, ahead->n); r++) {
-        const char *const row = (const char *)ahead->rows[r] + ahead->offset;
-        for (int32_t at = 0; at < ahead->bytes; at += 64) _mm_prefetch(row + at, _MM_HINT_T1);
-    }
-}
-
-/* The rows r .. r + 7 of a block. Rows past the last are replaced by the last one, so that the
- * caller can compute all 8 and keep the first few. `spare` is the memory for that. */
-VEC_INLINE const uint8_t *const *vec_rows(const uint8_t *const *rows, int32_t n_row, int32_t r,
-                                          const uint8_t *spare[VEC_LANES]) {
-    if (r + VEC_LANES <= n_row) return rows + r;
-    for (int32_t i = 0; i < VEC_LANES; i++) spare[i] = rows[vec_min_i32(r + i, n_row - 1)];
-    return spare;
-}
-
-/* half[b][r] = the half float at offset + b * step of row r, for n_row rows and n_block blocks. One
- * by one through memory: compilers would insert them into vectors, which takes the one port that
- * the transposes need. Gathered well before they are loaded as vectors, they cost next to nothing.
- */
-VEC_INLINE void vec_gather_halves(const uint8_t *const *rows, int32_t n_row, int64_t offset,
-                                  int64_t step, const int32_t n_block, int32_t ld, uint16_t *half) {
-    for (int32_t r = 0; r < n_row; r++) {
-        const uint8_t *from = rows[r] + offset;
-        VEC_UNROLL
-        for (int32_t b = 0; b < n_block; b++, from += step) {
-            memcpy(&half[b * ld + r], from, sizeof *half);
-            __asm__("" : "+m"(half[b * ld + r]));
-        }
-    }
 }
 
 /* 8 halves, aligned. */

@@ -1,17 +1,17 @@
-/* Scores of quantized rows, 16 at once. A lane is a row: the codes of 16 rows are transposed by
- * groups of four bytes and multiplied with four bytes of Q in every lane. That costs a transpose
- * per 16 rows but no horizontal sums, and the block scales of 16 rows make one vector. The bias of
- * the codes comes in through the sum of Q.
+/* Scores of quantized rows, VEC_LANES at once. A lane is a row: the codes of the rows are
+ * transposed by groups of four bytes and multiplied with four bytes of Q in every lane. That costs
+ * a transpose per VEC_LANES rows but no horizontal sums, and the block scales of the rows make one
+ * vector. The bias of the codes comes in through the sum of Q.
  *
- * Compiled twice: for AVX-512 alone and, by score_vnni.c, for VNNI. */
-#ifndef VARVE_KERNEL_QUANT_SCORE_AVX512_H
-#define VARVE_KERNEL_QUANT_SCORE_AVX512_H
+ * Included at the end of a file that has the integer dot product of its ISA level:
+ *     struct score_codes, score_codes   what it makes of the codes, once for all queries
+ *     struct score_query, score_query   what it makes of a piece of a query, once for all rows
+ *     score_dot                         the sum of code - bias times Q over block b, where q_sum is
+ *                                       the sum of Q */
+#ifndef VARVE_KERNEL_QUANT_SCORE_H
+#define VARVE_KERNEL_QUANT_SCORE_H
 
-#include "kernel/quant_avx512.h"
-
-/* -------------------------------------------------------------------------------------- rows */
-
-/* half[b][r] = the half float at offset + b * step of 16 rows, for a piece. */
+/* half[b][r] = the half float at offset + b * step of VEC_LANES rows, for a piece. */
 VEC_INLINE void score_gather(const uint8_t *const *rows, int64_t offset, int64_t step,
                              int32_t n_block, uint16_t *half) {
     switch (n_block) {
@@ -30,46 +30,45 @@ struct score_group {
     struct score_query query[SCORE_GROUP];
 };
 
-/* 16 rows of one block: sum[a] += d_a * (dk * I + mk * sum of Q). */
+/* VEC_LANES rows of one block: sum[a] += d_a * (dk * I + mk * sum of Q). */
 VEC_INLINE void score_block(const enum varve_format f, const struct score_group *group, int32_t b,
-                            const uint8_t *const *rows, int64_t offset, __m512 dk, __m512 mk,
-                            __m512 *sum) {
-    __m512i x[8];
+                            const uint8_t *const *rows, int64_t offset, vec_f32 dk, vec_f32 mk,
+                            vec_f32 *sum) {
+    vec_i32 x[8];
     struct score_codes codes;
     quant_load_codes(f, rows, offset, x);
     score_codes(f, x, &codes);
     for (int32_t a = 0; a < group->n; a++) {
         const int64_t at = (int64_t)a * group->n_block + b;
         const int32_t q_sum = group->sum[at];
-        const __m512i i = score_dot(f, &codes, &group->query[a], b, -quant_bias(f) * q_sum);
-        __m512 part = _mm512_mul_ps(_mm512_cvtepi32_ps(i), dk);
-        if (quant_has_min(f)) part = _mm512_fmadd_ps(mk, _mm512_set1_ps((float)q_sum), part);
-        sum[a] = _mm512_fmadd_ps(part, _mm512_set1_ps(group->d[at]), sum[a]);
+        const vec_i32 i = score_dot(f, &codes, &group->query[a], b, q_sum);
+        vec_f32 part = vec_mul(vec_to_f32(i), dk);
+        if (quant_has_min(f)) part = vec_fma(mk, vec_all((float)q_sum), part);
+        sum[a] = vec_fma(part, vec_all(group->d[at]), sum[a]);
     }
 }
 
-/* n_block blocks of n_row <= 16 rows from offset on; the first piece of a row begins its sums. */
+/* n_block blocks of n_row <= VEC_LANES rows from offset on; the first piece of a row begins its
+ * sums. */
 VEC_INLINE void score_rows(const enum varve_format f, const struct score_group *group,
                            const uint8_t *const *rows, int32_t n_row, int64_t offset,
                            int32_t n_block, bool first, float *s) {
     uint16_t dk[SCORE_PIECE * VEC_LANES] __attribute__((aligned(64)));
     uint16_t mk[SCORE_PIECE * VEC_LANES] __attribute__((aligned(64)));
-    __m512 sum[SCORE_GROUP];
-    const __mmask16 valid = vec_first(n_row);
+    vec_f32 sum[SCORE_GROUP];
+    const vec_mask valid = vec_first(n_row);
     score_gather(rows, offset, quant_bytes(f), n_block, dk);
     if (quant_has_min(f)) score_gather(rows, offset + 2, quant_bytes(f), n_block, mk);
     for (int32_t a = 0; a < group->n; a++) {
-        sum[a] =
-            first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(valid, s + a * VARVE_TILE_ROWS);
+        sum[a] = first ? vec_zero() : vec_load_some(valid, s + a * VARVE_TILE_ROWS);
     }
     for (int32_t b = 0; b < n_block; b++) {
         score_block(f, group, b, rows, offset + (int64_t)b * quant_bytes(f),
                     vec_load_halves(dk + b * VEC_LANES),
-                    quant_has_min(f) ? vec_load_halves(mk + b * VEC_LANES) : _mm512_setzero_ps(),
-                    sum);
+                    quant_has_min(f) ? vec_load_halves(mk + b * VEC_LANES) : vec_zero(), sum);
     }
     for (int32_t a = 0; a < group->n; a++) {
-        _mm512_mask_storeu_ps(s + a * VARVE_TILE_ROWS, valid, sum[a]);
+        vec_store_some(s + a * VARVE_TILE_ROWS, valid, sum[a]);
     }
 }
 

@@ -1,0 +1,71 @@
+/* What kernels share whatever the width of their vectors, VEC_LANES floats. Included by the vec_*.h
+ * of an ISA, which defines it. */
+#ifndef VARVE_KERNEL_VEC_H
+#define VARVE_KERNEL_VEC_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "kernel/dispatch.h" /* the prototypes */
+
+/* Kernels are written once for any tile shape and inlined with constant shapes: only then do the
+ * accumulator arrays become registers. GCC needs the loops over them unrolled by pragma, because
+ * its own unrolling comes after it has decided to keep the arrays in memory. */
+#define VEC_INLINE static inline __attribute__((always_inline))
+#if defined(VARVE_SANITIZED)
+#define VEC_UNROLL /* instrumented, unrolled loops take minutes to compile */
+#elif defined(__clang__)
+#define VEC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VEC_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+VEC_INLINE int32_t vec_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
+
+/* Fetches the rows from .. from + n - 1 of a block into L1, as far as there are such rows. Rows of
+ * one KV head lie apart in memory, often one per page or two, where no hardware prefetcher follows.
+ */
+VEC_INLINE void vec_prefetch(const uint8_t *const *rows, int32_t n_row, int32_t from, int32_t n,
+                             int64_t offset, int64_t bytes) {
+    for (int32_t r = from; r < vec_min_i32(from + n, n_row); r++) {
+        const char *const row = (const char *)(rows[r] + offset);
+        for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 3);
+    }
+}
+
+/* Fetches rows from .. from + n - 1 of the next block, into L2: in L1 they would push out this one.
+ */
+VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, int32_t n) {
+    for (int32_t r = from; r < vec_min_i32(from + n, ahead->n); r++) {
+        const char *const row = (const char *)ahead->rows[r] + ahead->offset;
+        for (int32_t at = 0; at < ahead->bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+    }
+}
+
+/* The rows r .. r + VEC_LANES - 1 of a block. Rows past the last are replaced by the last one, so
+ * that the caller can compute all of them and keep the first few. `spare` is the memory for that.
+ */
+VEC_INLINE const uint8_t *const *vec_rows(const uint8_t *const *rows, int32_t n_row, int32_t r,
+                                          const uint8_t *spare[VEC_LANES]) {
+    if (r + VEC_LANES <= n_row) return rows + r;
+    for (int32_t i = 0; i < VEC_LANES; i++) spare[i] = rows[vec_min_i32(r + i, n_row - 1)];
+    return spare;
+}
+
+/* half[b][r] = the half float at offset + b * step of row r, for n_row rows and n_block blocks. One
+ * by one through memory: compilers would insert them into vectors, which takes the one port that
+ * the transposes need. Gathered well before they are loaded as vectors, they cost next to nothing.
+ */
+VEC_INLINE void vec_gather_halves(const uint8_t *const *rows, int32_t n_row, int64_t offset,
+                                  int64_t step, const int32_t n_block, int32_t ld, uint16_t *half) {
+    for (int32_t r = 0; r < n_row; r++) {
+        const uint8_t *from = rows[r] + offset;
+        VEC_UNROLL
+        for (int32_t b = 0; b < n_block; b++, from += step) {
+            memcpy(&half[b * ld + r], from, sizeof *half);
+            __asm__("" : "+m"(half[b * ld + r]));
+        }
+    }
+}
+
+#endif
