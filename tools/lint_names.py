@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Kernels: what is listed is defined where its name says, what is defined is listed. And nothing in
 the library asks for an instruction set, memory or the environment outside of its one place."""
+import os
 import re
+import subprocess
 
 import linting
 
 KERNELS = linting.ROOT / "src" / "kernel"
 LISTED = re.compile(r"VARVE_KERNEL\(\s*(\w+),\s*[^,]*,\s*(\w+),\s*(varve_\w+)\s*\)")
-DEFINED = re.compile(r"^void\s+(varve_\w+)\s*\(\s*const\s+struct\s+varve_\w+_args\b[^;{]*\{", re.M)
+# A function, or a line of a list by which a file defines one kernel for each format.
+DEFINED = re.compile(r"^(?:void\s+(varve_\w+)\s*\(\s*const\s+struct\s+varve_\w+_args\b[^;{]*\{|"
+                     r"[A-Z_]+\((varve_\w+),)", re.M)
 SYMBOL = re.compile(r"^varve_([a-z]+)_(?:[a-z0-9]+_)+([a-z0-9]+)$")
 CONTRACT = re.compile(r"^/\* (\w+): ", re.M)
 ISA_MACRO = re.compile(r"\b__(?:AVX|ARM_|SSE|FMA|F16C)\w*")
@@ -15,10 +19,17 @@ HOST_CALL = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|posix_memalign|f
                        r"fprintf|puts|fputs|abort|exit|_Exit|assert)\s*\(")
 
 
+def expand(path):
+    """The list of kernels as the compiler sees it: the formats' macros make most of its lines."""
+    command = [*os.environ.get("CC", "cc").split(), "-E", "-P", "-DVARVE_X86",
+               f"-I{linting.ROOT / 'src'}", "-x", "c", str(path)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def listed_kernels(report):
-    """symbol -> (line, op, isa) of kernels.inc."""
+    """symbol -> (line of the list, as expanded, op, isa)."""
     path = KERNELS / "kernels.inc"
-    text = linting.code(path.read_text(encoding="utf-8"))
+    text = expand(path)
     contracts = CONTRACT.findall((KERNELS / "kernel.h").read_text(encoding="utf-8"))
     kernels = {}
     for match in LISTED.finditer(text):
@@ -39,7 +50,8 @@ def defined_kernels():
     for path in linting.files("*.c", folder="src/kernel"):
         text = linting.code(path.read_text(encoding="utf-8"))
         for match in DEFINED.finditer(text):
-            found[match[1]] = (path, linting.line_of(text, match.start()))
+            symbol = match[1] or match[2]
+            found[symbol] = (path, linting.line_of(text, match.start()))
     return found
 
 
