@@ -8,9 +8,10 @@ enum { FOLDQ_SUMS = 16, FOLDQ_WEIGHTS = 8, FOLDQ_BLOCKS = 4 };
 /* Weights of the tile; element (a, b) at a * n_block + b. */
 struct weights {
     int16_t w[FOLDQ_WEIGHTS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
-    float step[FOLDQ_WEIGHTS] __attribute__((aligned(32))), min[FOLDQ_WEIGHTS];
-    int32_t bias[FOLDQ_WEIGHTS]
-        __attribute__((aligned(32))); /* what the bias of the codes adds to each sum */
+    float step[FOLDQ_WEIGHTS] __attribute__((aligned(32)));
+    float min[FOLDQ_WEIGHTS]; /* sum of p m */
+    /* what the bias of the codes adds to each sum */
+    int32_t bias[FOLDQ_WEIGHTS] __attribute__((aligned(32)));
 };
 
 /* ---- weights ------------------------------------------------------------------------------ */
@@ -59,6 +60,12 @@ VEC_INLINE __m256i reduce_8(const __m512i x[8], const bool add) {
 
 enum { FOLDQ_VECTORS = VARVE_TILE_ROWS / VEC_LANES };
 
+/* The rows whose products are formed: in a sparse fold a weight of 0 forms none. */
+VEC_INLINE __mmask16 formed_rows(__m512 p, __mmask16 valid, bool sparse) {
+    if (!sparse) return valid;
+    return _mm512_mask_cmp_ps_mask(valid, p, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+
 /* Products of the weights with d, and their largest magnitude: as integers, magnitudes are in order
  * and a NaN is the largest. */
 VEC_INLINE __m512i scale_weights(const float *p, const uint16_t *d, const __mmask16 *valid,
@@ -67,8 +74,7 @@ VEC_INLINE __m512i scale_weights(const float *p, const uint16_t *d, const __mmas
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
         const __m512 x = _mm512_load_ps(p + v * VEC_LANES);
-        const __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        const __mmask16 formed = valid[v] & (sparse ? some : 0xFFFF);
+        const __mmask16 formed = formed_rows(x, valid[v], sparse);
         const __m512 y = _mm512_maskz_mul_ps(formed, x, vec_load_halves(d + v * VEC_LANES));
         largest = _mm512_max_epu32(largest, _mm512_castps_si512(_mm512_abs_ps(y)));
         _mm512_store_ps(t + v * VEC_LANES, y);
@@ -76,13 +82,13 @@ VEC_INLINE __m512i scale_weights(const float *p, const uint16_t *d, const __mmas
     return largest;
 }
 
-VEC_INLINE float sum_of_minima(const float *p, const uint16_t *m, const __mmask16 *valid) {
+VEC_INLINE float sum_of_minima(const float *p, const uint16_t *m, const __mmask16 *valid,
+                               bool sparse) {
     __m512 sum = _mm512_setzero_ps();
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
         const __m512 x = _mm512_load_ps(p + v * VEC_LANES);
-        const __mmask16 formed =
-            _mm512_mask_cmp_ps_mask(valid[v], x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        const __mmask16 formed = formed_rows(x, valid[v], sparse);
         sum = _mm512_mask3_fmadd_ps(x, vec_load_halves(m + v * VEC_LANES), sum, formed);
     }
     return _mm512_reduce_add_ps(sum);
@@ -121,7 +127,7 @@ static void load_weights(const struct varve_fold_args *args, const enum varve_fo
         const float *const p = args->p + (int64_t)(a0 + i / n_block) * VARVE_TILE_ROWS;
         const int32_t at = i % n_block * VARVE_TILE_ROWS;
         x[i] = scale_weights(p, d + at, valid, args->sparse, t[i]);
-        if (quant_has_min(f)) weights->min[i] = sum_of_minima(p, m + at, valid);
+        if (quant_has_min(f)) weights->min[i] = sum_of_minima(p, m + at, valid, args->sparse);
     }
     /* a NaN passes both */
     const __m256 largest = _mm256_castsi256_ps(reduce_8(x, false));
@@ -130,12 +136,12 @@ static void load_weights(const struct varve_fold_args *args, const enum varve_fo
     float inverse[FOLDQ_WEIGHTS] __attribute__((aligned(32)));
     _mm256_store_ps(weights->step, step);
     _mm256_store_ps(inverse, _mm256_div_ps(_mm256_set1_ps(1.0f), step));
-    for (int32_t i = 0; i < nq * n_block; i++)
+    for (int32_t i = 0; i < nq * n_block; i++) {
         x[i] = round_weights(t[i], inverse[i], weights->w[i]);
-    const bool biased = f != VARVE_FORMAT_Q8_0 && f != VARVE_FORMAT_IQ4_NL;
+    }
     __m256i bias = _mm256_setzero_si256();
-    if (biased) {
-        bias = _mm256_mullo_epi32(reduce_8(x, true), _mm256_set1_epi32(-quant_bias(f)));
+    if (quant_signed_bias(f) != 0) {
+        bias = _mm256_mullo_epi32(reduce_8(x, true), _mm256_set1_epi32(-quant_signed_bias(f)));
     }
     _mm256_store_si256((__m256i *)(void *)weights->bias, bias);
 }
