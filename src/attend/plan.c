@@ -123,12 +123,11 @@ static void cut(struct varve_plan *plan) {
     int64_t n_chunk = few ? CHUNKS_MAX : (TASKS_WANTED + n_task - 1) / (n_task > 0 ? n_task : 1);
     if (n_chunk < 1) n_chunk = 1;
     int64_t rows = (plan->n_row + n_chunk - 1) / n_chunk;
-    rows = (rows + VARVE_TILE_ROWS - 1) / VARVE_TILE_ROWS * VARVE_TILE_ROWS;
     if (few && rows < CHUNK_ROWS) {
         const int64_t sixteenth = (plan->n_row + 15) / 16;
         rows = sixteenth < CHUNK_ROWS ? sixteenth : CHUNK_ROWS;
-        rows = (rows + VARVE_TILE_ROWS - 1) / VARVE_TILE_ROWS * VARVE_TILE_ROWS;
     }
+    rows = (rows + VARVE_TILE_ROWS - 1) / VARVE_TILE_ROWS * VARVE_TILE_ROWS;
     plan->chunk_rows = rows > CHUNK_ROWS_MIN ? rows : CHUNK_ROWS_MIN;
     plan->n_chunk = plan->n_row <= plan->chunk_rows
                         ? 1
