@@ -37,6 +37,7 @@ static void backend_free(ggml_backend_t backend) {
     plans_free(self);
     hot_destroy(self->hot);
     threads_destroy(self->threads);
+    ggml_backend_free(self->neighbours);
     free(self->scratch);
     free(self);
     free(backend);
@@ -61,12 +62,15 @@ static enum ggml_status compute_node(struct plugin_backend *self, const struct g
 static enum ggml_status backend_graph_compute(ggml_backend_t backend, struct ggml_cgraph *graph) {
     struct plugin_backend *self = backend->context;
     const int n_node = ggml_graph_n_nodes(graph);
-    for (int i = 0; i < n_node; i++) {
+    for (int i = 0, next; i < n_node; i = next) {
         const struct ggml_tensor *node = ggml_graph_node(graph, i);
+        next = i + 1;
         if ((node->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) {
             continue;
         }
-        const enum ggml_status status = compute_node(self, node);
+        const enum ggml_status status = neighbours_is_one(node)
+                                            ? neighbours_compute(self, graph, i, &next)
+                                            : compute_node(self, node);
         if (status != GGML_STATUS_SUCCESS) {
             counters_add(COUNT_FAILED_NODES, 1);
             return status;
@@ -244,6 +248,7 @@ static bool supports_set_rows(const struct ggml_tensor *op) {
         reason = "this tensor is attended by other code";
     }
     if (reason == NULL) {
+        neighbours_written(op);
         counters_add(COUNT_SET_ROWS_ACCEPTED, 1);
         return true;
     }
@@ -264,9 +269,11 @@ static bool device_supports_op(ggml_backend_dev_t dev, const struct ggml_tensor 
     case GGML_OP_SET_ROWS: return supports_set_rows(op);
     case GGML_OP_MUL_MAT:
         learn_attended_by_stock(op->src[0]); /* counts only for tensors that SET_ROWS writes */
-        return false;
-    default: return false;
+        break;
+    default: break;
     }
+    neighbours_asked(op);
+    return (op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_ROPE) && neighbours_take(op);
 }
 
 static bool device_supports_buft(ggml_backend_dev_t dev, ggml_backend_buffer_type_t buft) {

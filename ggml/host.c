@@ -150,6 +150,20 @@ host_from_float_fn host_from_float(enum ggml_type type) {
     return found != NULL ? found(type)->from_float : NULL;
 }
 
+ggml_backend_t host_cpu_backend(void) {
+    const ggml_backend_reg_t reg = cpu_registry();
+    if (reg == NULL || ggml_backend_reg_dev_count(reg) == 0) {
+        return NULL;
+    }
+    ggml_backend_t backend = ggml_backend_dev_init(ggml_backend_reg_dev_get(reg, 0), NULL);
+    ggml_backend_set_n_threads_t set_n_threads = NULL;
+    *(void **)&set_n_threads = ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
+    if (backend != NULL && set_n_threads != NULL) {
+        set_n_threads(backend, 1);
+    }
+    return backend;
+}
+
 bool host_has_openmp(void) {
     const ggml_backend_reg_t reg = cpu_registry();
     ggml_backend_get_features_t get_features = NULL;

@@ -50,6 +50,9 @@ const char *host_refusal(const void *caller);
 typedef void (*host_from_float_fn)(const float *src, void *dst, int64_t n_values);
 host_from_float_fn host_from_float(enum ggml_type type);
 
+/* A CPU back end of ggml's own with one thread, the caller's to free; NULL: it cannot be had. */
+ggml_backend_t host_cpu_backend(void);
+
 /* Whether the host's CPU back end runs its threads by OpenMP. */
 bool host_has_openmp(void);
 
@@ -113,6 +116,7 @@ struct plugin_backend {
     void *scratch; /* grows only, aligned to 64 */
     size_t scratch_bytes;
     struct plugin_hot *hot;
+    ggml_backend_t neighbours; /* one thread of ggml's CPU back end; NULL before it is needed */
 };
 
 /* Context shared by all back ends of the process; NULL when it could not be made. */
@@ -178,6 +182,20 @@ enum ggml_status attention_compute(struct plugin_backend *backend, const struct 
 
 const char *set_rows_decline(const struct ggml_tensor *op);
 enum ggml_status set_rows_compute(struct plugin_backend *backend, const struct ggml_tensor *op);
+
+/* --------------------------------------------------------------------------------- neighbours */
+
+/* Questions of the scheduler: about a node of others; about a write that we take; and the answer
+ * for a node that may stand beside ours. */
+void neighbours_asked(const struct ggml_tensor *op);
+void neighbours_written(const struct ggml_tensor *set_rows);
+bool neighbours_take(const struct ggml_tensor *op);
+
+/* Whether a node of our part of the graph is a neighbour, and the computation of all that follow
+ * each other from `first`; *end is the node behind them. */
+bool neighbours_is_one(const struct ggml_tensor *node);
+enum ggml_status neighbours_compute(struct plugin_backend *backend, struct ggml_cgraph *cgraph,
+                                    int first, int *end);
 
 /* -------------------------------------------------------------------------------------- learn */
 
