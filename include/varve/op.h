@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ggml.h"
+#include <ggml.h> /* not "": varve/ggml.h lies beside this file */
 
 #ifdef __cplusplus
 extern "C" {
