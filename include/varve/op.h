@@ -66,9 +66,8 @@ struct varve_ggml_state_params {
     int32_t n_thread_max;
 };
 
-/* VARVE_TRACE=1 in the environment prints a line for each call that has run, 2 also looks for
- * values that are not finite; VARVE_TRACE_FILE names a file for them. VARVE_ISA limits the kernels.
- */
+/* In the environment, VARVE_TRACE=1 prints a line for each call that has run, 2 also looks for
+ * values that are not finite. VARVE_TRACE_FILE names a file for them. VARVE_ISA limits kernels. */
 
 /** Builds attention of q over the rows of (k, v) and of (k_quant, v_quant), on top of what a state
  *  holds already. Segments may have any number of rows, 0 and 1 included, equal or not.
