@@ -91,10 +91,10 @@ struct varve_ggml_state_params {
  *          Where the result is divided, a state without o is stored as m = LSE, s = 1 (empty: -inf,
  *          0), so that the divided result is its o. Sinks change the result only, never a state: a
  *          state without o and the result of a call with sinks do not belong together.
- *  @owns   the nodes belong to ctx. The state stays the caller's: a leaf with memory, or a tensor
- *          of the graph; it is written in place while the returned node is computed, and must not
- *          overlap inputs or output. Nothing to free. ctx takes 2 tensors: the returned node and
- *          its scratch. The returned node's data and nb are read when it runs.
+ *  @owns   the nodes belong to ctx. The state stays the caller's: a leaf with host memory, or a
+ *          tensor of the graph. It is written in place while the returned node is computed, and
+ *          must not overlap inputs or output. Nothing to free. ctx takes 2 tensors: the returned
+ *          node and its scratch. The returned node's data and nb are read when it runs.
  *  @errors NULL, with one line to ggml's log that names the argument, its value and what was
  *          expected; nothing is added to ctx then. No memory while the graph runs: result and state
  *          are NaN and a line says so.
