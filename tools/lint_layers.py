@@ -18,7 +18,8 @@ MAY = {
     "base": set(),
 }
 # which parts of the library know which public header
-PUBLIC = {"varve/varve.h": set(MAY), "varve/hot.h": {"cache"}}
+PUBLIC = {"varve/varve.h": set(MAY), "varve/hot.h": {"cache"},
+          "varve/cache.h": {"cache"}}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
 GGML = re.compile(r"^(ggml|gguf|llama)([-_.].*)?\.h$")
 # run/ is a program on llama.cpp's public interface; it shares options and messages with cli/

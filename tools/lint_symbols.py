@@ -37,7 +37,7 @@ def main():
             print(f"{library}:1: exports {symbol}")
             n_problem += 1
     declared = "".join((linting.ROOT / "include" / "varve" / name).read_text(encoding="utf-8")
-                       for name in ("varve.h", "hot.h"))
+                       for name in ("varve.h", "hot.h", "cache.h"))
     for symbol in exported:
         if symbol.startswith("varve_") and symbol + "(" not in declared:
             print(f"{library}:1: exports {symbol}, which no public header declares")

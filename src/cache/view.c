@@ -227,8 +227,8 @@ static bool lay_out(struct varve_look *look, struct varve_hot_view *view) {
         size = varve_size_add(size, n_line * 2 * (size_t)sides[i]->n_run);
     }
     size = varve_size_mul(size, sizeof(uint64_t));
-    if (size.overflow || !varve_hot_grow(look->hot, &view->block[VARVE_VIEW_WORK],
-                                         &view->block_bytes[VARVE_VIEW_WORK], size.value)) {
+    if (size.overflow || !varve_hot_renew(look->hot, &view->block[VARVE_VIEW_WORK],
+                                          &view->block_bytes[VARVE_VIEW_WORK], size.value)) {
         return false;
     }
     uint64_t *at = view->block[VARVE_VIEW_WORK];
