@@ -176,8 +176,7 @@ struct varve_cache_node {
     int64_t n_query; /* 0 to n_step_max */
     int64_t pos;     /* query i stands at pos + i; for the rows appended last: end - n_query */
     bool causal;     /* rows after the query are not seen */
-    int64_t window;  /* 0: off; else only rows with query position - row position < window. With a
-                        tier, more than its n_sink */
+    int64_t window;  /* 0: off; else only rows with query position - row position < window */
     bool bias; /* ALiBi (max_bias of struct varve_attention): the mask holds minus the distance,
                   in F16 */
 };

@@ -55,21 +55,19 @@ static void gather(const struct varve_store *side, const struct varve_cache_rows
     }
 }
 
-/* The first rows of the sequence are pinned, whoever attends to them. Rows age as soon as there are
- * newer ones, so that what a cache keeps does not depend on views. */
-static void age(struct varve_cache *cache, struct varve_twins *twins, int64_t n) {
+/* The first rows of the sequence are pinned, whoever attends to them. */
+static void pin(struct varve_cache *cache, struct varve_twins *twins, int64_t n) {
     const int64_t n_sink = cache->hot->p.n_sink, end = cache->n_row + n;
     for (int64_t cell = cache->n_row; cell < end && cell < n_sink; cell++) {
         varve_twins_pin(twins, cell);
     }
-    varve_twins_age(twins);
 }
 
 static void append_side(struct varve_cache *cache, struct varve_store *side,
                         const struct varve_cache_rows *rows, int64_t n) {
     struct varve_twins *const twins = side->twins;
     bool hot = false;
-    if (twins != NULL) {
+    if (twins != NULL) { /* rows age when newer ones come: what is kept does not depend on views */
         varve_twins_prune(twins);
         hot = varve_twins_write(twins, cache->cells, n) == VARVE_OK;
     }
@@ -79,7 +77,7 @@ static void append_side(struct varve_cache *cache, struct varve_store *side,
         traits->encode(cache->row, side->n_value, varve_store_row(side, cache->n_row + i));
         if (hot) varve_twins_write_row(twins, i, cache->row);
     }
-    if (hot) age(cache, twins, n);
+    if (hot) pin(cache, twins, n);
 }
 
 enum varve_status varve_cache_append(struct varve_cache *cache, const struct varve_cache_rows *k,

@@ -26,12 +26,9 @@ static enum varve_status check_node(const struct varve_cache *cache,
         return varve_fail(host, VARVE_ERROR_ARGUMENT, "pos is %lld: expected 0 to 2^48",
                           (long long)node->pos);
     }
-    /* a query with so few rows in sight would have them taken for the first of a sequence */
-    const int64_t n_sink = cache->hot != NULL ? cache->hot->p.n_sink : 0;
-    if (node->window < 0 || (node->window > 0 && node->window <= n_sink)) {
-        return varve_fail(host, VARVE_ERROR_ARGUMENT,
-                          "window is %lld: expected 0, or more than %lld", (long long)node->window,
-                          (long long)n_sink);
+    if (node->window < 0) {
+        return varve_fail(host, VARVE_ERROR_ARGUMENT, "window is %lld: expected at least 0",
+                          (long long)node->window);
     }
     return VARVE_OK;
 }

@@ -174,6 +174,17 @@ static void drop_left(struct varve_twins *twins) {
     }
 }
 
+/* Rule 6 for one end that sees all rows. */
+static void age_at_end(struct varve_twins *twins) {
+    int64_t n_newer = 0;
+    for (int32_t r = twins->n_run - 1; r >= 0; r--) {
+        struct varve_run *const run = &twins->run[r];
+        const uint64_t kept = varve_age_step(run->live, n_newer, twins->hot->p.window).kept;
+        run->left = run->live & ~kept & ~run->pinned;
+        n_newer += __builtin_popcountll(run->live);
+    }
+}
+
 /* ---- runs --------------------------------------------------------------------------------- */
 
 static bool follows(const struct varve_run *run, const struct varve_run *row) {
@@ -254,6 +265,7 @@ static int32_t unstage(struct varve_twins *twins) {
 
 /* Rows that have left the window are worth free memory, but no other row. */
 static void commit(struct varve_twins *twins) {
+    if (twins->owned) age_at_end(twins);
     if (!twins->p.shared) drop_left(twins);
     const int32_t n_run = unstage(twins);
     sweep(twins);
@@ -454,6 +466,7 @@ enum varve_status varve_twins_reserve(struct varve_twins *twins, int64_t n_step)
         varve_twins_need(twins->p.n_value, twins->p.n_cell, twins->ring_rows, n_step);
     const size_t run_bytes = (size_t)need.n_live * sizeof *twins->run;
     const size_t place_bytes = (size_t)n_step * sizeof *twins->place;
+    twins->owned = true;
     twins->run = varve_host_allocate(host, run_bytes);
     if (twins->run == NULL) return VARVE_ERROR_MEMORY;
     twins->run_bytes = run_bytes;
@@ -467,18 +480,8 @@ enum varve_status varve_twins_reserve(struct varve_twins *twins, int64_t n_step)
     return VARVE_OK;
 }
 
-void varve_twins_age(struct varve_twins *twins) {
-    int64_t n_newer = 0;
-    for (int32_t r = twins->n_run - 1; r >= 0; r--) {
-        struct varve_run *const run = &twins->run[r];
-        const uint64_t kept = varve_age_step(run->live, n_newer, twins->hot->p.window).kept;
-        run->left = run->live & ~kept & ~run->pinned;
-        n_newer += __builtin_popcountll(run->live);
-    }
-}
-
 void varve_twins_prune(struct varve_twins *twins) {
-    varve_twins_age(twins);
+    age_at_end(twins);
     drop_left(twins);
     sweep(twins);
 }

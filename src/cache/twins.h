@@ -37,6 +37,7 @@ struct varve_twins {
     struct varve_twins_params p;
     size_t cold_bytes, row_bytes; /* of a row: cold, and F16 on whole cache lines */
     int64_t ring_rows;
+    bool owned; /* cold rows are varve's: varve_twins_pin says which are the first of a sequence */
 
     struct varve_run *run;
     int32_t n_run;
@@ -119,19 +120,17 @@ struct varve_twins_need {
 struct varve_twins_need varve_twins_need(int64_t n_value, int64_t n_cell, int64_t ring_rows,
                                          int64_t n_step);
 
-/* Takes that memory, but for the staging buffer, which is only told. */
+/* For a tensor without rows: its cold rows are varve's. Takes that memory, but for the staging
+ * buffer, which only learns of it. */
 enum varve_status varve_twins_reserve(struct varve_twins *twins, int64_t n_step);
 
 /* Takes a tensor out of its tier. NULL: nothing to do. */
 void varve_twins_destroy(struct varve_twins *twins);
 
-/* Rule 6 for one end that sees all rows: marks what has left the window. */
-void varve_twins_age(struct varve_twins *twins);
-
-/* The same, and drops it. */
+/* Drops what has left the window for an end that sees all rows. */
 void varve_twins_prune(struct varve_twins *twins);
 
-/* Rule 4 for a row that was announced: it is one of the first of its sequence. */
+/* In place of rule 4: a row that was announced is one of the first of its sequence. */
 void varve_twins_pin(struct varve_twins *twins, int64_t cell);
 
 /* Takes n cells from `first` on out: their twins end, twins behind belong to cells n lower, to

@@ -50,8 +50,9 @@ static void check_rows(const struct varve_look *look, struct varve_twins *twins,
     }
 }
 
-/* Rule 4: the first rows of a sequence. */
+/* Rule 4: the first rows of a sequence. A cache that owns its rows knows them when they come. */
 static void pin(const struct varve_look *look, struct varve_side *side) {
+    if (side->twins->owned) return;
     for (int64_t q = 0; q < look->n_query; q++) {
         if (look->n_visible[q] > look->hot->p.n_sink) continue;
         for (int32_t r = 0; r < side->n_run; r++) {
