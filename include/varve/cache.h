@@ -146,8 +146,8 @@ VARVE_API enum varve_status varve_cache_append(struct varve_cache *cache,
                                                const struct varve_cache_rows *v, int64_t n,
                                                int64_t pos);
 
-/** Removes rows by their positions. Their room is used again. Rows behind them move up, so that
- *  removing the last ones (rollback) costs nothing and others a copy of what was written later.
+/** Removes rows by their positions. Their room is used again. Rows that were written later move up:
+ *  removing the last ones (rollback) copies nothing.
  *  @units  positions pos .. pos + n - 1, those without a row are passed over; n INT64_MAX: all from
  *          pos on.
  *  @owns   segments of views are invalid afterwards.

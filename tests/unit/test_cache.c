@@ -295,6 +295,40 @@ static void layers_share_a_tier(void **state) {
     close_caches(&w);
 }
 
+/* Pitfall 2: for every length and every cut of a prompt, each query reads the last W rows that it
+ * sees and the first S in F16, and no other; also after a rollback within the slack. */
+static void the_window_is_exact(void **state) {
+    (void)state;
+    static struct world w;
+    for (int n_step = 1; n_step <= MAX_STEP; n_step++) {
+        w.p = shape_of(4);
+        w.p.k_format = w.p.v_format = VARVE_FORMAT_Q4_0;
+        w.p.n_row_max = MAX_ROW;
+        w.tier.window = 1 + n_step % 20;
+        w.tier.n_sink = n_step % 5;
+        w.random = (uint64_t)n_step;
+        open_caches(&w, 1);
+        struct model *const m = &w.model[0];
+        while (m->n_row + n_step + 5 <= MAX_ROW && m->n_row < 4 * w.tier.window + 80) {
+            const int n_rejected = n_step % 3 == 0 && n_step <= SLACK ? 5 : 0;
+            append_rows(&w, m, n_step, m->n_row, false);
+            if (n_rejected > 0) append_rows(&w, m, n_rejected, m->n_row, false);
+            remove_rows(m, m->n_row - n_rejected, n_rejected);
+            const struct varve_cache_node node = {
+                .n_query = n_step, .pos = m->n_row - n_step, .causal = true};
+            look(&w, m, &node);
+            for (int q = 0; q < n_step; q++) {
+                for (int r = 0; r < m->n_row; r++) {
+                    const int64_t behind = node.pos + q - r;
+                    const bool hot = behind < w.tier.window || r < w.tier.n_sink;
+                    assert_int_equal(m->hot[0][q][r], behind >= 0 && hot);
+                }
+            }
+        }
+        close_caches(&w);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_histories_follow_the_rule),
@@ -302,6 +336,7 @@ int main(void) {
         cmocka_unit_test(odd_heads),
         cmocka_unit_test(history_does_not_show),
         cmocka_unit_test(layers_share_a_tier),
+        cmocka_unit_test(the_window_is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
