@@ -252,6 +252,8 @@ static void read_prompt(struct world *w, int64_t n_step, int64_t n_rejected, flo
     const struct varve_twins_account a = varve_cache_account(cache, VARVE_CACHE_K);
     assert_int_equal(a.twins_evicted, 0);
     assert_int_equal(a.rows_missed, 0);
+    /* sinks, the rest, and a window that is cut where the ring ends: rejected rows leave no gaps */
+    assert_true(w->view.n_segment <= 6);
 }
 
 /* Pitfalls 2, 4 and 6: neither ubatches, nor rejected rows, nor capacity show in the bits. */
@@ -292,6 +294,20 @@ static void layers_share_a_tier(void **state) {
             check_run(&w, m, &node);
         }
     }
+    /* the staged rows of one that goes do not outlive it */
+    struct model *const m = &w.model[1];
+    append_rows(&w, m, 9, varve_cache_end(m->cache), false);
+    varve_cache_destroy(w.model[0].cache);
+    w.model[0].cache = NULL;
+    append_rows(&w, m, 12, varve_cache_end(m->cache), false);
+    varve_cache_destroy(m->cache);
+    assert_int_equal(varve_cache_create(w.context, w.hot, &w.p, &m->cache), VARVE_OK);
+    m->n_row = 0;
+    append_rows(&w, m, 30, 0, false);
+    const struct varve_cache_node node = {.n_query = 30, .causal = true};
+    look(&w, m, &node);
+    append_rows(&w, m, 10, 30, false);
+    look(&w, m, &node);
     close_caches(&w);
 }
 

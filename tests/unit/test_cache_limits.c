@@ -39,7 +39,7 @@ static size_t play_for_peak(struct world *w, size_t before) {
     struct model *const m = &w->model[0];
     size_t peak = 0;
     for (int step = 0; step < 60; step++) {
-        int n = step == 0 ? MAX_STEP : 1 + (int)next(w, next(w, 3) ? 3 : MAX_STEP);
+        int n = step == 30 ? MAX_STEP : 1 + (int)next(w, next(w, 3) ? 3 : MAX_STEP);
         if (n > w->p.n_row_max - m->n_row) remove_rows(m, next(w, 50), 100);
         if (n > w->p.n_row_max - m->n_row) n = (int)w->p.n_row_max - m->n_row;
         append_rows(w, m, n, varve_cache_end(m->cache), false);
