@@ -47,7 +47,7 @@ def main():
     if not library.exists() or shutil.which("nm") is None:
         print("symbols: skipped, no library in the build folder's lib/, or no nm")
         sys.exit(SKIPPED)
-    n_exported, n_problem = check_exports(library, ("varve.h", "hot.h"))
+    n_exported, n_problem = check_exports(library, ("varve.h", "hot.h", "cache.h"))
     op = build / "lib" / "libvarve-op.so"
     if op.exists():
         n_op, n_op_problem = check_exports(op, ("op.h",))

@@ -25,6 +25,16 @@ static inline struct varve_size varve_size_add(struct varve_size a, size_t b) {
     return a;
 }
 
+static inline struct varve_size varve_size_sum(struct varve_size a, struct varve_size b) {
+    const struct varve_size size = varve_size_add(a, b.value);
+    return (struct varve_size){size.value, size.overflow || b.overflow};
+}
+
+static inline struct varve_size varve_size_product(struct varve_size a, struct varve_size b) {
+    const struct varve_size size = varve_size_mul(a, b.value);
+    return (struct varve_size){size.value, size.overflow || b.overflow};
+}
+
 /* Rounds up to a multiple of `unit`, a power of two. */
 static inline struct varve_size varve_size_round(struct varve_size a, size_t unit) {
     a = varve_size_add(a, unit - 1);

@@ -25,10 +25,24 @@ void varve_hot_give(struct varve_hot *hot, size_t *kind, size_t bytes) {
     if (hot->p.reserve != NULL) (void)hot->p.reserve(hot->p.user, -(int64_t)bytes);
 }
 
+struct varve_size varve_hot_grown(struct varve_size want) {
+    const size_t half = want.value / 2;
+    return varve_size_add(want, half);
+}
+
+bool varve_hot_renew(struct varve_hot *hot, void **block, size_t *bytes, size_t want) {
+    if (want <= *bytes) return true;
+    varve_host_release(&hot->context->host, *block, *bytes);
+    *block = NULL;
+    *bytes = 0;
+    return varve_hot_grow(hot, block, bytes, want);
+}
+
 bool varve_hot_grow(struct varve_hot *hot, void **block, size_t *bytes, size_t want) {
     if (want <= *bytes) return true;
     const struct varve_host *host = &hot->context->host;
-    const size_t size = want < SIZE_MAX / 2 ? want + want / 2 : want;
+    const struct varve_size grown = varve_hot_grown(varve_size_of(want));
+    const size_t size = grown.overflow ? want : grown.value;
     void *const larger = varve_host_allocate(host, size);
     if (larger == NULL) return false;
     if (*bytes > 0) memcpy(larger, *block, *bytes);
@@ -44,21 +58,30 @@ int64_t varve_hot_ring_rows(int32_t window, int32_t n_sink) {
     return (int64_t)window + VARVE_AGE_SLACK + VARVE_AGE_ROOM + n_sink;
 }
 
+enum varve_status varve_hot_read_params(const struct varve_host *host,
+                                        const struct varve_hot_params *params,
+                                        struct varve_hot_params *known) {
+    memset(known, 0, sizeof *known);
+    memcpy(known, params,
+           params->struct_bytes < sizeof *known ? params->struct_bytes : sizeof *known);
+    if (known->window < 1 || known->window > VARVE_HOT_ROWS_MAX || known->n_sink < 0 ||
+        known->n_sink > VARVE_HOT_ROWS_MAX) {
+        return varve_fail(host, VARVE_ERROR_ARGUMENT,
+                          "window is %d, n_sink %d: expected at least 1 and 0, at most %d",
+                          known->window, known->n_sink, VARVE_HOT_ROWS_MAX);
+    }
+    return VARVE_OK;
+}
+
 enum varve_status varve_hot_create(const struct varve_context *context,
                                    const struct varve_hot_params *params, struct varve_hot **hot) {
     if (hot == NULL) return VARVE_ERROR_ARGUMENT;
     *hot = NULL;
     if (context == NULL || params == NULL) return VARVE_ERROR_ARGUMENT;
     const struct varve_host *host = &context->host;
-    struct varve_hot_params known = {0};
-    memcpy(&known, params,
-           params->struct_bytes < sizeof known ? params->struct_bytes : sizeof known);
-    if (known.window < 1 || known.window > VARVE_HOT_ROWS_MAX || known.n_sink < 0 ||
-        known.n_sink > VARVE_HOT_ROWS_MAX) {
-        return varve_fail(host, VARVE_ERROR_ARGUMENT,
-                          "window is %d, n_sink %d: expected at least 1 and 0, at most %d",
-                          known.window, known.n_sink, VARVE_HOT_ROWS_MAX);
-    }
+    struct varve_hot_params known;
+    const enum varve_status status = varve_hot_read_params(host, params, &known);
+    if (status != VARVE_OK) return status;
     struct varve_hot *const made = varve_host_allocate(host, sizeof *made);
     if (made == NULL) return VARVE_ERROR_MEMORY;
     memset(made, 0, sizeof *made);
@@ -69,9 +92,22 @@ enum varve_status varve_hot_create(const struct varve_context *context,
     return VARVE_OK;
 }
 
-static void destroy_twins(struct varve_twins *twins) {
+static void unlink_twins(struct varve_twins *twins) {
+    struct varve_twins **at = &twins->hot->twins;
+    while (*at != twins) at = &(*at)->next;
+    *at = twins->next;
+    if (twins->stage == NULL) return;
+    at = &twins->stage->twins;
+    while (*at != twins) at = &(*at)->next_staged;
+    *at = twins->next_staged;
+    if (twins->stage->twins == NULL) varve_stage_clear(twins->stage);
+}
+
+void varve_twins_destroy(struct varve_twins *twins) {
+    if (twins == NULL) return;
     struct varve_hot *const hot = twins->hot;
     const struct varve_host *host = &hot->context->host;
+    unlink_twins(twins);
     varve_stage_release(&twins->own);
     for (int32_t i = 0; i < twins->n_slab; i++) {
         const size_t bytes = twins->slab[i]->block_bytes; /* the slab lies in its own block */
@@ -86,11 +122,7 @@ static void destroy_twins(struct varve_twins *twins) {
 
 void varve_hot_destroy(struct varve_hot *hot) {
     if (hot == NULL) return;
-    while (hot->twins != NULL) {
-        struct varve_twins *const twins = hot->twins;
-        hot->twins = twins->next;
-        destroy_twins(twins);
-    }
+    while (hot->twins != NULL) varve_twins_destroy(hot->twins);
     varve_stage_release(&hot->stage);
     const struct varve_host *host = &hot->context->host;
     varve_host_release(host, hot->scratch, hot->scratch_bytes);
@@ -146,8 +178,7 @@ enum varve_status varve_twins_create(struct varve_hot *hot, const struct varve_t
     made->hot = hot;
     made->p = known;
     made->cold_bytes = cold_bytes;
-    made->row_bytes =
-        ((size_t)known.n_value * sizeof(uint16_t) + VARVE_ALIGN - 1) / VARVE_ALIGN * VARVE_ALIGN;
+    made->row_bytes = varve_twins_row_bytes(known.n_value);
     made->ring_rows = ring;
     made->own.hot = hot;
     made->next = hot->twins;

@@ -304,9 +304,9 @@ static bool prepare(const struct varve_look *look, struct varve_hot_view *view, 
     struct varve_size bytes = varve_size_mul(varve_size_of((size_t)look->n_query),
                                              (size_t)row_columns * sizeof(uint16_t));
     if (bytes.overflow || !reserve_mask(look->hot, view, bytes.value) ||
-        !varve_hot_grow(look->hot, &view->block[VARVE_VIEW_SEGMENTS],
-                        &view->block_bytes[VARVE_VIEW_SEGMENTS],
-                        (size_t)list->n_segment * sizeof(struct varve_segment))) {
+        !varve_hot_renew(look->hot, &view->block[VARVE_VIEW_SEGMENTS],
+                         &view->block_bytes[VARVE_VIEW_SEGMENTS],
+                         (size_t)list->n_segment * sizeof(struct varve_segment))) {
         return false;
     }
     view->mask = (struct varve_mask){view->block[VARVE_VIEW_MASK],
@@ -322,6 +322,28 @@ static bool prepare(const struct varve_look *look, struct varve_hot_view *view, 
                           .values = view->block[VARVE_VIEW_MASK],
                           .row_columns = row_columns};
     return true;
+}
+
+struct varve_size varve_look_scratch(int64_t n_live) {
+    /* a stretch and a part for each row with a twin, a part for each gap between them */
+    const struct varve_size n = varve_size_of((size_t)n_live);
+    const struct varve_size gaps = varve_size_add(varve_size_mul(n, 2), 1);
+    return varve_size_sum(varve_size_mul(n, sizeof(struct stretch)),
+                          varve_size_mul(gaps, sizeof(struct part)));
+}
+
+struct varve_size varve_look_bytes(int64_t n_live, int64_t n_query) {
+    const struct varve_size n = varve_size_of((size_t)n_live);
+    const struct varve_size n_line = varve_size_add(varve_size_of((size_t)n_query), 1);
+    const struct varve_size words = varve_size_add(varve_size_mul(n, 2), 1);
+    const struct varve_size work = varve_size_product(n_line, varve_size_mul(words, 8));
+    /* each way of reading each row with a twin, and the gaps */
+    const struct varve_size n_segment = varve_size_add(varve_size_mul(n, N_READ + 1), 1);
+    const struct varve_size list = varve_size_mul(n_segment, sizeof(struct varve_segment));
+    const struct varve_size columns = varve_size_round(varve_size_mul(n, N_READ), 32);
+    const struct varve_size mask = varve_size_product(varve_size_of((size_t)n_query),
+                                                      varve_size_mul(columns, sizeof(uint16_t)));
+    return varve_size_sum(varve_size_sum(varve_hot_grown(work), varve_hot_grown(list)), mask);
 }
 
 enum varve_status varve_look_segments(const struct varve_look *look, struct varve_hot_view *view) {

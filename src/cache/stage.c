@@ -41,6 +41,14 @@ void *varve_stage_allocate(struct varve_stage *stage, size_t bytes) {
     return at;
 }
 
+struct varve_size varve_stage_bytes(struct varve_size used) {
+    return used.value == 0 ? used : varve_size_add(used, header_bytes);
+}
+
+void varve_stage_expect(struct varve_stage *stage, size_t used) {
+    if (used > stage->needed) stage->needed = used;
+}
+
 void varve_stage_release(struct varve_stage *stage) {
     struct varve_hot *hot = stage->hot;
     while (stage->chunk != NULL) {

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/checked.h"
+
 struct varve_hot;
 struct varve_twins;
 
@@ -22,6 +24,11 @@ struct varve_stage {
 
 /* Bytes on a 64-byte boundary, valid until varve_stage_clear; NULL: no memory, or no budget. */
 void *varve_stage_allocate(struct varve_stage *stage, size_t bytes);
+
+/* The bytes of one chunk in which these fit, and that so much will be needed: the first chunk is
+ * made as large. */
+struct varve_size varve_stage_bytes(struct varve_size used);
+void varve_stage_expect(struct varve_stage *stage, size_t used);
 
 /* Empties the memory; keeps one chunk of the size that was needed. */
 void varve_stage_clear(struct varve_stage *stage);

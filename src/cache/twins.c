@@ -55,8 +55,14 @@ static void sweep(struct varve_twins *twins) {
 }
 
 /* n rows, then for each slot a fingerprint and when it was wanted. */
-static struct varve_size slots_bytes(const struct varve_twins *twins, int64_t n) {
-    return varve_size_mul(varve_size_of((size_t)n), twins->row_bytes + 2 * sizeof(uint64_t));
+static struct varve_size slots_bytes(size_t row_bytes, int64_t n) {
+    return varve_size_mul(varve_size_of((size_t)n), row_bytes + 2 * sizeof(uint64_t));
+}
+
+/* A ring: slots, a bit for each, and the slab itself. */
+static struct varve_size slab_bytes(size_t row_bytes, int64_t n) {
+    const size_t n_word = (size_t)(n + 63) / 64;
+    return varve_size_add(slots_bytes(row_bytes, n), n_word * 8 + sizeof(struct varve_slab));
 }
 
 static struct varve_slab slab_at(const struct varve_twins *twins, char *data, int64_t n) {
@@ -75,8 +81,7 @@ static bool add_slab(struct varve_twins *twins) {
         return false;
     }
     const size_t n_word = (size_t)(n + 63) / 64;
-    const struct varve_size size =
-        varve_size_add(slots_bytes(twins, n), n_word * 8 + sizeof(struct varve_slab));
+    const struct varve_size size = slab_bytes(twins->row_bytes, n);
     if (size.overflow || !varve_hot_take(hot, &hot->bytes.hot, size.value)) return false;
     char *const data = varve_host_allocate(&hot->context->host, size.value);
     if (data == NULL) {
@@ -169,6 +174,17 @@ static void drop_left(struct varve_twins *twins) {
     }
 }
 
+/* Rule 6 for one end that sees all rows. */
+static void age_at_end(struct varve_twins *twins) {
+    int64_t n_newer = 0;
+    for (int32_t r = twins->n_run - 1; r >= 0; r--) {
+        struct varve_run *const run = &twins->run[r];
+        const uint64_t kept = varve_age_step(run->live, n_newer, twins->hot->p.window).kept;
+        run->left = run->live & ~kept & ~run->pinned;
+        n_newer += __builtin_popcountll(run->live);
+    }
+}
+
 /* ---- runs --------------------------------------------------------------------------------- */
 
 static bool follows(const struct varve_run *run, const struct varve_run *row) {
@@ -249,6 +265,7 @@ static int32_t unstage(struct varve_twins *twins) {
 
 /* Rows that have left the window are worth free memory, but no other row. */
 static void commit(struct varve_twins *twins) {
+    if (twins->owned) age_at_end(twins);
     if (!twins->p.shared) drop_left(twins);
     const int32_t n_run = unstage(twins);
     sweep(twins);
@@ -287,7 +304,7 @@ static void commit_stage(struct varve_stage *stage) {
 static bool stage_rows(struct varve_twins *twins, int64_t n) {
     struct varve_stage *const stage = twins->p.reread ? &twins->own : &twins->hot->stage;
     if (stage->attended) commit_stage(stage);
-    const struct varve_size size = slots_bytes(twins, n);
+    const struct varve_size size = slots_bytes(twins->row_bytes, n);
     char *const data = size.overflow ? NULL : varve_stage_allocate(stage, size.value);
     if (data == NULL) return false;
     twins->staged = slab_at(twins, data, n); /* nothing is marked as used: they go all at once */
@@ -423,4 +440,139 @@ void varve_twins_write_row(struct varve_twins *twins, int64_t i, const float *va
     const bool fits = all_finite(args.h, args.n);
     const uint64_t print = fingerprint(twins, place->cell);
     slab->print[place->slot] = fits ? print : ~print;
+}
+
+/* ---- a cache that owns its cold rows ------------------------------------------------------ */
+
+struct varve_twins_need varve_twins_need(int64_t n_value, int64_t n_cell, int64_t ring_rows,
+                                         int64_t n_step) {
+    const size_t row_bytes = varve_twins_row_bytes(n_value);
+    const int64_t n_slot = ring_rows < n_cell ? ring_rows : n_cell;
+    const struct varve_size staged =
+        varve_size_round(slots_bytes(row_bytes, n_step > VARVE_AGE_ROOM ? n_step : 0), VARVE_ALIGN);
+    const int64_t n_live = n_slot + n_step;
+    struct varve_size tables = varve_hot_grown(varve_size_of(sizeof(struct varve_slab *)));
+    tables = varve_size_add(tables, sizeof(struct varve_twins));
+    tables = varve_size_sum(
+        tables, varve_size_mul(varve_size_of((size_t)n_live), sizeof(struct varve_run)));
+    tables = varve_size_sum(
+        tables, varve_size_mul(varve_size_of((size_t)n_step), sizeof(struct varve_place)));
+    return (struct varve_twins_need){slab_bytes(row_bytes, n_slot), tables, staged, n_live};
+}
+
+enum varve_status varve_twins_reserve(struct varve_twins *twins, int64_t n_step) {
+    const struct varve_host *host = &twins->hot->context->host;
+    const struct varve_twins_need need =
+        varve_twins_need(twins->p.n_value, twins->p.n_cell, twins->ring_rows, n_step);
+    const size_t run_bytes = (size_t)need.n_live * sizeof *twins->run;
+    const size_t place_bytes = (size_t)n_step * sizeof *twins->place;
+    twins->owned = true;
+    twins->run = varve_host_allocate(host, run_bytes);
+    if (twins->run == NULL) return VARVE_ERROR_MEMORY;
+    twins->run_bytes = run_bytes;
+    twins->place = varve_host_allocate(host, place_bytes);
+    if (twins->place == NULL) return VARVE_ERROR_MEMORY;
+    twins->place_bytes = place_bytes;
+    if (!add_slab(twins)) {
+        return varve_fail(host, VARVE_ERROR_MEMORY,
+                          "hot tier: no memory or no budget for %zu bytes", need.hot.value);
+    }
+    return VARVE_OK;
+}
+
+void varve_twins_prune(struct varve_twins *twins) {
+    age_at_end(twins);
+    drop_left(twins);
+    sweep(twins);
+}
+
+void varve_twins_pin(struct varve_twins *twins, int64_t cell) {
+    for (int32_t r = twins->n_run - 1; r >= 0; r--) {
+        struct varve_run *const run = &twins->run[r];
+        if (cell < run->cell || cell >= run->cell + run->n) continue;
+        const uint64_t row = run->live & UINT64_C(1) << (cell - run->cell);
+        run->pinned |= row;
+        run->left &= ~row;
+    }
+}
+
+/* Takes the first n rows of a run away; others are left. */
+static void skip_rows(struct varve_run *run, int32_t n) {
+    run->cell += n;
+    run->slot += n;
+    run->n -= n;
+    run->live >>= n;
+    run->pinned >>= n;
+    run->left >>= n;
+}
+
+/* Takes all but the first n rows of a run away. */
+static void keep_rows(struct varve_run *run, int32_t n) {
+    run->n = n;
+    run->live &= varve_low_bits(n);
+    run->pinned &= varve_low_bits(n);
+    run->left &= varve_low_bits(n);
+}
+
+/* New rows go into the slots behind the newest twin, so that a run goes on after a rollback. */
+static void rewind_slots(struct varve_twins *twins) {
+    twins->at_slab = twins->at_slot = 0;
+    if (twins->n_run == 0) return;
+    struct varve_run *const last = &twins->run[twins->n_run - 1];
+    keep_rows(last, 64 - __builtin_clzll(last->live));
+    for (int32_t i = 0; i < twins->n_slab; i++) {
+        if (twins->slab[i] != last->slab) continue;
+        twins->at_slab = i;
+        twins->at_slot = last->slot + last->n;
+    }
+}
+
+void varve_twins_cut(struct varve_twins *twins, int64_t first, int64_t n) {
+    drop_cells(twins, first, n);
+    sweep(twins);
+    for (int32_t r = 0; r < twins->n_run; r++) {
+        struct varve_run *run = &twins->run[r];
+        if (run->cell + run->n <= first) continue;
+        if (run->cell < first) {
+            const int32_t n_before = (int32_t)(first - run->cell);
+            const bool before = (run->live & varve_low_bits(n_before)) != 0;
+            const bool behind = (run->live & ~varve_low_bits(n_before)) != 0;
+            if (before && behind) { /* there is room: a row of the run was dropped, or is live */
+                memmove(run + 1, run, (size_t)(twins->n_run++ - r) * sizeof *run);
+                keep_rows(run, n_before);
+                skip_rows(++run, n_before);
+                r++;
+            } else if (before) {
+                keep_rows(run, n_before);
+                continue;
+            } else {
+                skip_rows(run, n_before);
+            }
+        }
+        if (run->cell < first + n) skip_rows(run, (int32_t)(first + n - run->cell));
+        run->cell -= n;
+    }
+    rewind_slots(twins);
+}
+
+void varve_twins_copy(struct varve_twins *to, const struct varve_twins *from) {
+    int64_t n_newer = 0;
+    for (int32_t r = 0; r < from->n_run; r++) n_newer += __builtin_popcountll(from->run[r].live);
+    for (int32_t r = 0; r < from->n_run; r++) {
+        const struct varve_run *const run = &from->run[r];
+        n_newer -= __builtin_popcountll(run->live);
+        const uint64_t kept = varve_age_step(run->live, n_newer, to->hot->p.window).kept;
+        for (uint64_t rows = kept | run->pinned; rows != 0; rows &= rows - 1) {
+            if (to->n_free == 0) {
+                to->account.twins_evicted++;
+                continue;
+            }
+            struct varve_run row = one_row(run, __builtin_ctzll(rows));
+            row.left = row.checked = 0;
+            move_row(to, row);
+            const struct varve_run *const last = &to->run[to->n_run - 1];
+            varve_twins_want(to, last, UINT64_C(1) << (last->n - 1));
+            to->account.twins_written++;
+        }
+    }
 }

@@ -2,6 +2,7 @@
 #ifndef VARVE_CACHE_TWINS_H
 #define VARVE_CACHE_TWINS_H
 
+#include "base/checked.h"
 #include "base/host.h"
 #include "base/mask.h"
 #include "cache/stage.h"
@@ -36,6 +37,7 @@ struct varve_twins {
     struct varve_twins_params p;
     size_t cold_bytes, row_bytes; /* of a row: cold, and F16 on whole cache lines */
     int64_t ring_rows;
+    bool owned; /* cold rows are varve's: varve_twins_pin says which are the first of a sequence */
 
     struct varve_run *run;
     int32_t n_run;
@@ -73,6 +75,11 @@ struct varve_hot {
     size_t scratch_bytes;
 };
 
+/* The fields that the caller knows, checked. */
+enum varve_status varve_hot_read_params(const struct varve_host *host,
+                                        const struct varve_hot_params *params,
+                                        struct varve_hot_params *known);
+
 /* Budget and account of memory. `kind` is one of the counters of hot->bytes. */
 bool varve_hot_take(struct varve_hot *hot, size_t *kind, size_t bytes);
 void varve_hot_give(struct varve_hot *hot, size_t *kind, size_t bytes);
@@ -80,6 +87,18 @@ void varve_hot_give(struct varve_hot *hot, size_t *kind, size_t bytes);
 /* Memory of at least `want` bytes in *block, contents kept. False: no memory, *block is as before.
  */
 bool varve_hot_grow(struct varve_hot *hot, void **block, size_t *bytes, size_t want);
+
+/* The bytes that varve_hot_grow takes for `want`. */
+struct varve_size varve_hot_grown(struct varve_size want);
+
+/* Memory of at least `want` bytes in *block, of which the contents are not kept: the old block goes
+ * first. False: no memory, *block may be NULL. */
+bool varve_hot_renew(struct varve_hot *hot, void **block, size_t *bytes, size_t want);
+
+/* Bytes of an F16 row, on whole cache lines. n_value fits into 31 bits. */
+static inline size_t varve_twins_row_bytes(int64_t n_value) {
+    return ((size_t)n_value * sizeof(uint16_t) + VARVE_ALIGN - 1) / VARVE_ALIGN * VARVE_ALIGN;
+}
 
 /* Ends some twins. Their rows stay readable until the next write. */
 void varve_twins_drop(struct varve_twins *twins, struct varve_run *run, uint64_t rows);
@@ -89,6 +108,38 @@ bool varve_twins_fresh(const struct varve_twins *twins, const struct varve_run *
 
 /* Some rows of a run are in a window or its slack in the view at hand. */
 void varve_twins_want(struct varve_twins *twins, const struct varve_run *run, uint64_t rows);
+
+/* ---- for a cache that owns its cold rows (store.h): cells are in use in the order of writing ----
+ */
+
+/* What the twins of one tensor take when writes have at most n_step rows and one ring is enough. */
+struct varve_twins_need {
+    struct varve_size hot, tables, staged;
+    int64_t n_live; /* twins at once, staged ones included, and so runs at once */
+};
+struct varve_twins_need varve_twins_need(int64_t n_value, int64_t n_cell, int64_t ring_rows,
+                                         int64_t n_step);
+
+/* For a tensor without rows: its cold rows are varve's. Takes that memory, but for the staging
+ * buffer, which only learns of it. */
+enum varve_status varve_twins_reserve(struct varve_twins *twins, int64_t n_step);
+
+/* Takes a tensor out of its tier. NULL: nothing to do. */
+void varve_twins_destroy(struct varve_twins *twins);
+
+/* Drops what has left the window for an end that sees all rows. */
+void varve_twins_prune(struct varve_twins *twins);
+
+/* In place of rule 4: a row that was announced is one of the first of its sequence. */
+void varve_twins_pin(struct varve_twins *twins, int64_t cell);
+
+/* Takes n cells from `first` on out: their twins end, twins behind belong to cells n lower, to
+ * where the caller moves the cold rows. */
+void varve_twins_cut(struct varve_twins *twins, int64_t first, int64_t n);
+
+/* Twins of the same cells in another tensor of the same bytes, which has none: what `to` would keep
+ * at the end of the sequence. */
+void varve_twins_copy(struct varve_twins *to, const struct varve_twins *from);
 
 static inline const char *varve_run_row(const struct varve_twins *twins,
                                         const struct varve_run *run, int32_t row) {

@@ -50,8 +50,9 @@ static void check_rows(const struct varve_look *look, struct varve_twins *twins,
     }
 }
 
-/* Rule 4: the first rows of a sequence. */
+/* Rule 4: the first rows of a sequence. A cache that owns its rows knows them when they come. */
 static void pin(const struct varve_look *look, struct varve_side *side) {
+    if (side->twins->owned) return;
     for (int64_t q = 0; q < look->n_query; q++) {
         if (look->n_visible[q] > look->hot->p.n_sink) continue;
         for (int32_t r = 0; r < side->n_run; r++) {
@@ -227,8 +228,8 @@ static bool lay_out(struct varve_look *look, struct varve_hot_view *view) {
         size = varve_size_add(size, n_line * 2 * (size_t)sides[i]->n_run);
     }
     size = varve_size_mul(size, sizeof(uint64_t));
-    if (size.overflow || !varve_hot_grow(look->hot, &view->block[VARVE_VIEW_WORK],
-                                         &view->block_bytes[VARVE_VIEW_WORK], size.value)) {
+    if (size.overflow || !varve_hot_renew(look->hot, &view->block[VARVE_VIEW_WORK],
+                                          &view->block_bytes[VARVE_VIEW_WORK], size.value)) {
         return false;
     }
     uint64_t *at = view->block[VARVE_VIEW_WORK];

@@ -38,6 +38,11 @@ uint64_t varve_look_visible(const struct varve_look *look, int64_t q, int64_t ro
 /* Lists the segments. `look` is complete. */
 enum varve_status varve_look_segments(const struct varve_look *look, struct varve_hot_view *view);
 
+/* The most that this needs when K and V together have n_live twins: of the tier's scratch, and of
+ * the blocks of a view. */
+struct varve_size varve_look_scratch(int64_t n_live);
+struct varve_size varve_look_bytes(int64_t n_live, int64_t n_query);
+
 /* Lists the comparisons that the node defers. */
 enum varve_status varve_look_checks(const struct varve_look *look, struct varve_hot_view *view);
 

@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <math.h>
 
+#include "varve/cache.h"
+
 enum { DV = 32, N_HEAD = 4, N_QUERY = 3, N_BATCH = 2 };
 enum { N_OUT = N_BATCH * N_QUERY * N_HEAD * DV, N_LSE = N_BATCH * N_QUERY * N_HEAD };
 
@@ -80,6 +82,10 @@ static void test_abi(void **state) {
     assert_int_equal(sizeof(struct varve_output), 40);
     assert_int_equal(sizeof(struct varve_io), 112);
     assert_int_equal(sizeof(struct varve_state), 32);
+    assert_int_equal(sizeof(struct varve_cache_params), 48);
+    assert_int_equal(sizeof(struct varve_cache_bytes), 48);
+    assert_int_equal(sizeof(struct varve_cache_rows), 32);
+    assert_int_equal(sizeof(struct varve_cache_node), 40);
     assert_int_equal(offsetof(struct varve_context_params, isa), 40);
     assert_int_equal(offsetof(struct varve_attention, arithmetic), 44);
     assert_int_equal(offsetof(struct varve_attention, window), 56);
