@@ -10,11 +10,16 @@ VARVE_GGML_SOURCE ?=
 # pieces of llama.cpp that `make build` prepares (tools/setup.py --help lists them)
 PIECES ?= all
 
+# What the tests compile is kept beside the downloads, for the next clone (ccache, where it is there).
+CCACHE_DIR ?= $(or $(VARVE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/varve)/ccache
+KEEP_OBJECTS = if command -v ccache >/dev/null; then export CMAKE_C_COMPILER_LAUNCHER=ccache \
+	CCACHE_DIR="$(CCACHE_DIR)" CCACHE_BASEDIR="$(CURDIR)" CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=500M; fi;
+
 SETUP = $(PYTHON) tools/setup.py --link $(BUILD)/llama \
 	$(if $(VARVE_GGML_SOURCE),--ggml-source "$(VARVE_GGML_SOURCE)")
 GENERATOR = $(if $(wildcard $(BUILD)/CMakeCache.txt),,$(if $(shell command -v ninja),-G Ninja))
 # build/llama leads to the right source already, so CMake is not told about it
-COMPILE = cmake -B $(BUILD) --preset release $(GENERATOR) -DVARVE_GGML_SOURCE= \
+COMPILE = $(KEEP_OBJECTS) cmake -B $(BUILD) --preset release $(GENERATOR) -DVARVE_GGML_SOURCE= \
 	>$(BUILD)/configure.log 2>&1 || { cat $(BUILD)/configure.log; exit 1; }; cmake --build $(BUILD) --parallel $(JOBS)
 CTEST = ctest --test-dir $(BUILD) --output-on-failure --no-label-summary -j $(JOBS)
 
@@ -44,7 +49,7 @@ build:
 test:
 	@$(SETUP) --test all
 	@$(COMPILE)
-	@exec $(CTEST)
+	@$(KEEP_OBJECTS) exec $(CTEST)
 
 check:
 	@$(SETUP) --test ggml
@@ -63,7 +68,7 @@ bench: build
 
 asan tsan:
 	@$(SETUP) --test ggml
-	@exec cmake -DPRESET=$@ -DSOURCE="$(CURDIR)" -DLLAMA="$(abspath $(BUILD)/llama)" -DJOBS=$(JOBS) -P cmake/sanitize.cmake
+	@$(KEEP_OBJECTS) exec cmake -DPRESET=$@ -DSOURCE="$(CURDIR)" -DLLAMA="$(abspath $(BUILD)/llama)" -DJOBS=$(JOBS) -P cmake/sanitize.cmake
 
 lint:
 	@$(SETUP) --test ggml

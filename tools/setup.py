@@ -353,6 +353,17 @@ def setup_system(cache, purposes):
     check_cmake()
 
 
+def setup_compiler_cache(cache):
+    """Tests build everything three times (release, ASan, TSan). A machine without ccache does the
+    same in more time, so its absence is no error."""
+    if shutil.which("ccache"):
+        return
+    try:
+        install(cache, ["ccache"])
+    except Fail as e:
+        say(f"without ccache, later builds of the tests take minutes longer ({e})")
+
+
 # ---------------------------------------------------------------- downloads
 
 def pip_command(cache):
@@ -639,6 +650,8 @@ def setup(arguments):
     pieces = expand(arguments.pieces)
     with Cache() as cache:
         setup_system(cache, {"build", "test"} if arguments.test else {"build"})
+        if arguments.test:
+            setup_compiler_cache(cache)
         own = arguments.ggml_source
         source = own_source(own) if own else setup_source(cache)
         llama = Llama(cache, source, bool(own))
