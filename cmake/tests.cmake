@@ -38,6 +38,10 @@ endfunction()
 # ---- kernel checker: also a library, so that other tests can use its oracle -----------------
 file(GLOB check_sources CONFIGURE_DEPENDS tests/check/*.c)
 set(check_library "")
+if(VARVE_ARCH STREQUAL "arm")           # GCC 12 crashes over one of its loops
+  set_source_files_properties(tests/check/oracle.c PROPERTIES COMPILE_OPTIONS
+    -fno-tree-vectorize)
+endif()
 if(check_sources)
   add_library(varve_check_objs OBJECT ${check_sources})
   target_compile_definitions(varve_check_objs PRIVATE _GNU_SOURCE)
@@ -54,7 +58,10 @@ endif()
 
 # ---- unit tests -----------------------------------------------------------------------------
 file(GLOB unit_sources CONFIGURE_DEPENDS tests/unit/*.c)
-if(unit_sources AND NOT CMOCKA_LIBRARY)
+if(unit_sources AND NOT CMOCKA_LIBRARY AND CMAKE_CROSSCOMPILING)
+  message(STATUS "Without the unit tests (no cmocka for ${CMAKE_SYSTEM_PROCESSOR})")
+  set(unit_sources "")
+elseif(unit_sources AND NOT CMOCKA_LIBRARY)
   message(FATAL_ERROR "the unit tests need cmocka: install libcmocka-dev, or -DVARVE_TESTS=OFF")
 endif()
 foreach(source IN LISTS unit_sources)

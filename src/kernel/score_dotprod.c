@@ -1,0 +1,9 @@
+#include "kernel/quant_dotprod.h"
+#include "kernel/quant_score.h"
+
+SCORE_QUANT(varve_score_q8_0_dotprod, VARVE_FORMAT_Q8_0)
+SCORE_QUANT(varve_score_q4_0_dotprod, VARVE_FORMAT_Q4_0)
+SCORE_QUANT(varve_score_q4_1_dotprod, VARVE_FORMAT_Q4_1)
+SCORE_QUANT(varve_score_q5_0_dotprod, VARVE_FORMAT_Q5_0)
+SCORE_QUANT(varve_score_q5_1_dotprod, VARVE_FORMAT_Q5_1)
+SCORE_QUANT(varve_score_iq4_nl_dotprod, VARVE_FORMAT_IQ4_NL)
