@@ -57,7 +57,7 @@ demo:
 	@exec $(PYTHON) tools/demo.py --build $(BUILD)
 
 bench: build
-	@$(BUILD)/bin/varve-check --bench
+	@$(BUILD)/bin/varve verify --quick --bench
 	@$(BUILD)/bin/bench-attend
 	@exec $(PYTHON) bench/llama_bench.py --build $(BUILD) $(BENCH)
 
