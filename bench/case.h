@@ -39,6 +39,7 @@ struct bench_result {
     const char *stock; /* which form of stock was the faster one */
     int n_round, n_stock_round;
     double ms, ms_min, stock_ms, speedup; /* of one layer */
+    double stock_flash_ms;                /* FLASH_ATTN_EXT alone; NaN for writes */
     double bytes, gbps, read_gbps, read_ratio;
     double flops;                           /* 0: nothing is multiplied */
     double gflops, peak_gflops, peak_ratio; /* NaN without flops */

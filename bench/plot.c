@@ -89,6 +89,10 @@ static bool several_kinds(const struct bench_result *results, int n) {
 typedef double (*figure_fn)(const struct bench_result *);
 
 static double read_limit(const struct bench_result *r) { return r->read_gbps; }
+/* Prefill and writes stay in the cache where they fit it, and so does the read beside them. */
+static double memory_limit(const struct bench_result *r) {
+    return r->c.kind == BENCH_DECODE || r->c.kind == BENCH_MIXED ? r->read_gbps : NAN;
+}
 static double peak_limit(const struct bench_result *r) { return r->peak_gflops; }
 static double gbps(const struct bench_result *r) { return r->gbps; }
 static double stock_gbps(const struct bench_result *r) { return 1e-6 * r->bytes / r->stock_ms; }
@@ -129,15 +133,21 @@ static void put_limit(FILE *to, const struct bench_result *results, int n, figur
 }
 
 static void put_length_axis(FILE *to, const struct bench_result *results, int n) {
-    fprintf(to, "set xlabel 'context length, rows'\nset logscale x 2\nset xtics rotate by -35 (");
     int64_t last = 0;
+    fprintf(to, "set logscale x 2\nset xlabel 'context length, rows'\nset xtics (");
     for (int i = 0; i < n && results[i].c.n_row > last; i++) {
         last = results[i].c.n_row;
-        fprintf(to, "%s'%lld%s' %lld", i > 0 ? ", " : "",
-                (long long)(last >= 1024 && last % 1024 == 0 ? last / 1024 : last),
-                last >= 1024 && last % 1024 == 0 ? "K" : "", (long long)last);
+        const bool kilo = last >= 1024 && last % 1024 == 0;
+        fprintf(to, "%s'%lld%s' %lld", i > 0 ? ", " : "", (long long)(kilo ? last / 1024 : last),
+                kilo ? "K" : "", (long long)last);
     }
-    fprintf(to, ")\n");
+    fprintf(to, ")\nset xrange [%g:%g]\n", 0.85 * (double)results[0].c.n_row, 1.18 * (double)last);
+}
+
+static void put_log_y(FILE *to) {
+    fprintf(to,
+            "set logscale y 10\nset ytics (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, "
+            "100, 200, 500, 1000, 2000, 5000, 10000)\n");
 }
 
 static void put_title(FILE *to, const struct bench_result *r, const char *what) {
@@ -182,17 +192,19 @@ bool plot_sweep(const char *path, const struct bench_result *results, int n) {
     put_title(to, &results[0], bench_kind_name(results[0].c.kind));
     put_length_axis(to, results, n);
     fprintf(to,
-            "set key below maxcols 2 samplen 3\nset logscale y 10\n"
+            "set key below vertical maxrows 4 samplen 3 width 1\nset bmargin 9\n"
+            "set autoscale y noextend\nset offsets 0, 0, graph 0.06, graph 0.06\n"
             "set title '%s'\nset ylabel '%s'\n",
             arithmetic ? "Arithmetic" : "Bytes of K and V read", arithmetic ? "GFLOPS" : "GB/s");
+    put_log_y(to);
     fprintf(to, "plot $limit using 1:2 with lines lc rgb '#808080' lw 5 title '%s'",
-            arithmetic ? "peak of F32 multiply-adds" : "plain read of the same bytes");
+            arithmetic ? "peak" : "plain read");
     put_lines(to, results, n, true);
     for (int i = 0; i < n; i++) {
         if (first_of_series(results, i)) put_series(to, "a", i, results, n, i, speedup);
     }
     fprintf(to, "set title 'Speed of varve over stock ggml'\nset ylabel 'times as fast'\n"
-                "set yrange [0.5:*]\nplot 1 with lines lc rgb '#808080' lw 3 title 'as fast as "
+                "plot 1 with lines lc rgb '#808080' lw 3 title 'as fast as "
                 "stock'");
     put_lines(to, results, n, false);
     fprintf(to, "unset multiplot\n");
@@ -202,7 +214,7 @@ bool plot_sweep(const char *path, const struct bench_result *results, int n) {
 /* ---- times, one line for each case ---------------------------------------------------------- */
 
 bool plot_times(const char *path, const struct bench_result *results, int n) {
-    FILE *const to = open_picture(path, 900, 190 + 46 * n);
+    FILE *const to = open_picture(path, 900, 230 + 46 * n);
     if (to == NULL) return false;
     fprintf(to, "$d << EOD\n");
     for (int i = 0; i < n; i++) {
@@ -223,7 +235,7 @@ bool plot_times(const char *path, const struct bench_result *results, int n) {
         "layer'\nset key below samplen 1\nset offsets graph 0.08, graph 0.08, 0, 0\n"
         "set title 'varve %s, %s, beside stock ggml; %d threads (case and types, queries x "
         "rows)'\n",
-        n + 0.6, varve_version(), results[0].isa, results[0].c.n_thread);
+        n + 0.9, varve_version(), results[0].isa, results[0].c.n_thread);
     fprintf(to, "plot $d using 2:1:($3-$2):(0) with vectors nohead lc rgb '#b0b0b0' lw 2 notitle, "
                 "$d using 4:1 with points pt 2 ps 1 lw 2 lc rgb '#808080' title 'plain read of the "
                 "same bytes', "
@@ -249,8 +261,31 @@ static void put_points(FILE *to, const struct bench_result *results, int n) {
     }
 }
 
+/* Room around the points and both limits. */
+static void put_ranges(FILE *to, const struct bench_result *results, int n, double bandwidth,
+                       double peak) {
+    double x_most = 4 * peak / bandwidth, x_least = 0.25 * peak / bandwidth, y_least = peak / 10;
+    double y_most = peak;
+    for (int i = 0; i < n; i++) {
+        if (results[i].flops == 0) continue;
+        const double x = results[i].flops / results[i].bytes;
+        x_most = fmax(x_most, 2 * x);
+        x_least = fmin(x_least, x / 2);
+        y_least = fmin(y_least, fmin(results[i].gflops, stock_gflops(&results[i])) / 2);
+        y_most = fmax(y_most, results[i].gflops);
+    }
+    fprintf(to, "set xrange [%.3g:%.3g]\nset yrange [%.3g:%.3g]\n", x_least, x_most, y_least,
+            2.5 * y_most);
+    fprintf(to, "b = %.6g\np = %.6g\nlim(x) = b * x < p ? b * x : p\n", bandwidth, peak);
+    fprintf(to, "set label '%.0f GFLOPS of F32 multiply-adds' at %.6g, %.6g left offset 0, 0.8\n",
+            peak, peak / bandwidth, peak);
+    fprintf(to, "set label '%.0f GB/s of plain read' at %.6g, %.6g left offset 1.5, 0\n", bandwidth,
+            1.1 * x_least, 1.1 * x_least * bandwidth);
+}
+
 bool plot_roofline(const char *path, const struct bench_result *results, int n) {
-    const double bandwidth = median_where(results, n, 0, read_limit);
+    double bandwidth = median_where(results, n, 0, memory_limit);
+    if (isnan(bandwidth)) bandwidth = median_where(results, n, 0, read_limit);
     const double peak = median_where(results, n, 0, peak_limit);
     if (isnan(peak)) {
         cli_say("--roofline %s: nothing was multiplied in these cases, so there is nothing to draw",
@@ -261,15 +296,16 @@ bool plot_roofline(const char *path, const struct bench_result *results, int n) 
     if (to == NULL) return false;
     put_points(to, results, n);
     fprintf(to,
-            "b = %.6g\np = %.6g\nset logscale xy 10\nset key below maxcols 3 samplen 2\n"
-            "set xlabel 'arithmetic intensity, flops per byte of K and V'\nset ylabel 'GFLOPS'\n"
-            "set samples 2000\nset xrange [1:*]\nset offsets graph 0, graph 0.1, graph 0.25, 0\n"
-            "set title 'Roofline: varve %s, %s, %d threads; %.0f GB/s, %.0f GFLOPS'\n",
-            bandwidth, peak, varve_version(), results[0].isa, results[0].c.n_thread, bandwidth,
-            peak);
-    fprintf(to, "lim(x) = b * x < p ? b * x : p\n"
-                "plot lim(x) with lines lc rgb '#808080' lw 4 title 'plain read, F32 "
-                "multiply-adds'");
+            "set logscale x 10\nset key below vertical maxrows 5 samplen 2 width 1\n"
+            "set bmargin 11\nset samples 2000\nset ylabel 'GFLOPS'\n"
+            "set xlabel 'arithmetic intensity, flops per byte of K and V'\n"
+            "set title 'Roofline: varve %s, %s, %d threads, head size %d, %d heads over %d KV "
+            "heads'\n",
+            varve_version(), results[0].isa, results[0].c.n_thread, results[0].c.head_dim_k,
+            results[0].c.n_head, results[0].c.n_head_kv);
+    put_log_y(to);
+    put_ranges(to, results, n, bandwidth, peak);
+    fprintf(to, "plot lim(x) with lines lc rgb '#808080' lw 4 title 'limit'");
     const bool kinds = several_kinds(results, n);
     int colour = 0;
     char name[64];
