@@ -54,7 +54,6 @@ void *measure_allocate(size_t bytes) {
 static volatile uint64_t sink;
 
 void measure_read(const void *data, size_t bytes, int n_thread) {
-    (void)n_thread; /* unused without OpenMP */
     uint64_t sum = 0;
     const uint64_t *words = data;
     const int64_t n = (int64_t)(bytes / 8);

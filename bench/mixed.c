@@ -11,9 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#ifdef _OPENMP
 #include <omp.h>
-#endif
 
 enum { F16_NEG_INF = 0xfc00, RING_WRITE = 8 };
 
@@ -196,14 +194,6 @@ static void replan(struct mixed *m, const struct varve_hot_view *view) {
     m->plan_rows = view->n_row;
 }
 
-static int32_t worker_of_thread(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
 /* All tasks of the plan, and behind those of the first phase the checks of the view. */
 static void run_tasks(struct mixed *m, const struct varve_io *io) {
 #pragma omp parallel num_threads(m->problem->c.n_thread)
@@ -213,7 +203,7 @@ static void run_tasks(struct mixed *m, const struct varve_io *io) {
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < n_task + n_check; i++) {
             if (i < n_task) {
-                varve_run_task(m->plan, io, m->scratch, phase, i, worker_of_thread());
+                varve_run_task(m->plan, io, m->scratch, phase, i, omp_get_thread_num());
             } else {
                 varve_hot_check(&m->view, i - n_task);
             }

@@ -38,7 +38,6 @@ double peak_gflops(const char *isa, int n_thread) {
     enum { N = 300000 };
     const struct level *const level = find_level(isa);
     float sum = 0;
-    (void)n_thread; /* unused without OpenMP */
     int n_run = 0;
     const double start = measure_seconds();
 #pragma omp parallel num_threads(n_thread) reduction(+ : sum, n_run)

@@ -269,7 +269,10 @@ bool bench_run(const struct bench_case *c, struct bench_result *r) {
     char title[128];
     snprintf(title, sizeof title, "%s, %s/%s, %lld rows, %lld %s", bench_kind_name(c->kind),
              varve_format_name(c->type_k), varve_format_name(c->type_v), (long long)c->n_row,
-             (long long)c->n_query, c->kind == BENCH_WRITE ? "written" : "queries");
+             (long long)c->n_query,
+             c->kind == BENCH_WRITE ? "written"
+             : c->n_query == 1      ? "query"
+                                    : "queries");
     rounds_run(&run.rounds, title);
     const int faster = fill_times(&run, r);
     fill_speeds(&run, r);
