@@ -219,8 +219,8 @@ bool plot_times(const char *path, const struct bench_result *results, int n) {
     fprintf(to, "$d << EOD\n");
     for (int i = 0; i < n; i++) {
         const struct bench_result *const r = &results[i];
-        fprintf(to, "%d %.6g %.6g %.6g \"%.1fx\"\n", n - i, r->ms, r->stock_ms,
-                r->ms * r->read_ratio, r->speedup);
+        fprintf(to, "%d %.6g %.6g %.6g \"%.*fx\"\n", n - i, r->ms, r->stock_ms,
+                r->ms * r->read_ratio, r->speedup < 2 ? 2 : 1, r->speedup);
     }
     fprintf(to, "EOD\nset ytics (");
     for (int i = 0; i < n; i++) {
@@ -232,7 +232,8 @@ bool plot_times(const char *path, const struct bench_result *results, int n) {
     fprintf(
         to,
         ") noenhanced\nset logscale x 10\nset yrange [0.4:%g]\nset xlabel 'milliseconds for one "
-        "layer'\nset key below samplen 1\nset offsets graph 0.08, graph 0.08, 0, 0\n"
+        "layer'\nset key below vertical maxrows 1 samplen 1\nset bmargin 7\n"
+        "set autoscale x noextend\nset offsets graph 0.05, graph 0.05, 0, 0\n"
         "set title 'varve %s, %s, beside stock ggml; %d threads (case and types, queries x "
         "rows)'\n",
         n + 0.9, varve_version(), results[0].isa, results[0].c.n_thread);

@@ -61,8 +61,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 static const struct argp_option argp_options[] = {
-    {"isa", 'i', "LEVEL", 0,
-     "Kernels of this instruction set only, as in avx2 (default: all)", 0},
+    {"isa", 'i', "LEVEL", 0, "Kernels of this instruction set only, as in avx2 (default: all)", 0},
     {"op", 'o', "OP", 0, "Kernels of this operation only: score, fold, ..., or codec", 0},
     {"kernel", 'k', "PATTERN", 0,
      "Kernels whose name matches only: a pattern as in a shell, or a part of the name, as in q8_0",
