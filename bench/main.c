@@ -65,6 +65,13 @@ static bool draw(const struct bench_options *o, const struct bench_result *resul
     return ok;
 }
 
+static void warn_of_load(void) {
+    double load = 0;
+    if (getloadavg(&load, 1) == 1 && load > 0.5) {
+        cli_say("bench: the load average is %.2f: other programs disturb the figures", load);
+    }
+}
+
 int main(int argc, char **argv) {
     static struct bench_options options;
     struct bench_case *cases = NULL;
@@ -75,6 +82,7 @@ int main(int argc, char **argv) {
     if (options.json != NULL && (fd = json_file_open(options.json)) < 0) return EXIT_FAILURE;
     if (options.plot != NULL && !plot_possible("--plot")) options.plot = NULL;
     if (options.roofline != NULL && !plot_possible("--roofline")) options.roofline = NULL;
+    warn_of_load();
     struct bench_result *const results = calloc((size_t)n_case, sizeof *results);
     bool ok = results != NULL && measure(&options, cases, n_case, fd, results, &n_result);
     ok = draw(&options, results, n_result) && ok;

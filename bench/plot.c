@@ -232,14 +232,13 @@ bool plot_times(const char *path, const struct bench_result *results, int n) {
     fprintf(
         to,
         ") noenhanced\nset logscale x 10\nset yrange [0.4:%g]\nset xlabel 'milliseconds for one "
-        "layer'\nset key below vertical maxrows 1 samplen 1\nset bmargin 7\n"
+        "layer'\nset key below vertical maxrows 3 samplen 1\nset bmargin 8\n"
         "set autoscale x noextend\nset offsets graph 0.05, graph 0.05, 0, 0\n"
         "set title 'varve %s, %s, beside stock ggml; %d threads (case and types, queries x "
         "rows)'\n",
         n + 0.9, varve_version(), results[0].isa, results[0].c.n_thread);
     fprintf(to, "plot $d using 2:1:($3-$2):(0) with vectors nohead lc rgb '#b0b0b0' lw 2 notitle, "
-                "$d using 4:1 with points pt 2 ps 1 lw 2 lc rgb '#808080' title 'plain read of the "
-                "same bytes', "
+                "$d using 4:1 with points pt 2 ps 1 lw 2 lc rgb '#808080' title 'plain read', "
                 "$d using 3:1 with points pt 6 ps 1.2 lw 2 lc rgb '#d55e00' title 'stock ggml', "
                 "$d using 2:1 with points pt 7 ps 1.2 lc rgb '#0072b2' title 'varve', "
                 "$d using (sqrt($2*$3)):1:5 with labels offset 0,0.8 tc rgb '#404040' notitle\n");
@@ -280,8 +279,8 @@ static void put_ranges(FILE *to, const struct bench_result *results, int n, doub
     fprintf(to, "b = %.6g\np = %.6g\nlim(x) = b * x < p ? b * x : p\n", bandwidth, peak);
     fprintf(to, "set label '%.0f GFLOPS of F32 multiply-adds' at %.6g, %.6g left offset 0, 0.8\n",
             peak, peak / bandwidth, peak);
-    fprintf(to, "set label '%.0f GB/s of plain read' at %.6g, %.6g left offset 1.5, 0\n", bandwidth,
-            1.1 * x_least, 1.1 * x_least * bandwidth);
+    fprintf(to, "set label '%.0f GB/s of plain read' at %.6g, %.6g left offset 2, -0.7\n",
+            bandwidth, 1.1 * x_least, 1.1 * x_least * bandwidth);
 }
 
 bool plot_roofline(const char *path, const struct bench_result *results, int n) {
