@@ -50,7 +50,8 @@ static bool measure(const struct bench_options *o, const struct bench_case *case
         if (*n_result == 0) report_head(&r->c, r->isa);
         (*n_result)++;
         report_line(r);
-        ok = is_right(r) & add_json(o, fd, list, r);
+        const bool kept = add_json(o, fd, list, r); /* a wrong one too */
+        ok = is_right(r) && kept;
     }
     json_decref(list);
     return ok;
