@@ -304,6 +304,7 @@ bool plot_roofline(const char *path, const struct bench_result *results, int n) 
             varve_version(), results[0].isa, results[0].c.n_thread, results[0].c.head_dim_k,
             results[0].c.n_head, results[0].c.n_head_kv);
     put_log_y(to);
+    fprintf(to, "set xtics (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)\n");
     put_ranges(to, results, n, bandwidth, peak);
     fprintf(to, "plot lim(x) with lines lc rgb '#808080' lw 4 title 'limit'");
     const bool kinds = several_kinds(results, n);
