@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ggml.h"
+#include <ggml.h> /* not "ggml.h": the one beside this file is that of the plug-in */
 
 #ifdef __cplusplus
 extern "C" {
