@@ -62,6 +62,7 @@ struct flash_case {
     bool call_without_state;
     int64_t offset;   /* bytes by which states and outputs lie beside a boundary of 64 */
     double tolerance; /* absolute, of all differences; 0: none but the derived bounds */
+    bool stock_in_f32;
 };
 
 /* ggml's type of one of varve's formats, which bear the same names. */

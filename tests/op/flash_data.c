@@ -47,7 +47,7 @@ static struct ggml_tensor *new_rows(struct flash_data *data, enum ggml_type type
 static void new_part(struct flash_data *data, int p) {
     const struct flash_case *const c = data->c;
     const int64_t n = data->n_rows[p];
-    if (n == 0 && c->empty_as_null) return;
+    if (n == 0 && c->empty_as_null && data->n_rows[1 - p] > 0) return; /* one must be there: DV */
     const int64_t n_batch = c->shared_rows ? 1 : c->n_batch;
     data->k[p] = new_rows(data, c->k_type[p], c->dk, n, c->n_head_kv, n_batch);
     data->v[p] = new_rows(data, c->v_type[p], c->dv, n, c->n_head_kv, n_batch);
@@ -169,10 +169,8 @@ void flash_data_create(struct flash_data *data, const struct flash_case *c) {
         data->q =
             ggml_new_tensor_4d(data->ctx, GGML_TYPE_F32, c->dk, c->n_query, c->n_head, c->n_batch);
     }
-    for (int p = 0; p < FLASH_PARTS; p++) {
-        data->n_rows[p] = flash_case_rows(c, p, c->n_call);
-        new_part(data, p);
-    }
+    for (int p = 0; p < FLASH_PARTS; p++) data->n_rows[p] = flash_case_rows(c, p, c->n_call);
+    for (int p = 0; p < FLASH_PARTS; p++) new_part(data, p);
     if (c->sinks) data->sinks = ggml_new_tensor_1d(data->ctx, GGML_TYPE_F32, c->n_head);
     new_whole_mask(data);
     if (!with_memory) {

@@ -106,10 +106,21 @@ static struct ggml_tensor *state_of(struct run *run, int i) {
 
 /* ---- calls ---------------------------------------------------------------------------------- */
 
+struct part_rows {
+    int64_t first[FLASH_PARTS], n[FLASH_PARTS];
+};
+
+/* Whether a part of a call has tensors. Of two empty ones that are not to be there one is: V says
+ * what DV is. */
+static bool has_part(const struct run *run, const struct part_rows *rows, int p) {
+    if (run->data->k[p] == NULL) return false;
+    if (rows->n[p] > 0 || !run->c->empty_as_null) return true;
+    return rows->n[1 - p] == 0 && (p == 0 || run->data->k[0] == NULL);
+}
+
 /* Rows first .. first + n of a part's K or V. */
 static struct ggml_tensor *rows_of(struct run *run, struct ggml_tensor *t, int64_t first,
                                    int64_t n) {
-    if (t == NULL || (n == 0 && run->c->empty_as_null)) return NULL;
     return ggml_view_4d(run->graph.ctx, t, t->ne[0], n, t->ne[2], t->ne[3], t->nb[1], t->nb[2],
                         t->nb[3], (size_t)first * t->nb[1]);
 }
@@ -117,23 +128,20 @@ static struct ggml_tensor *rows_of(struct run *run, struct ggml_tensor *t, int64
 /* The mask's columns for these rows: a view, or a narrower copy. */
 static struct ggml_tensor *mask_of(struct run *run, struct ggml_tensor *t, int64_t first,
                                    int64_t n) {
-    if (t == NULL || (n == 0 && run->c->empty_as_null)) return NULL;
+    if (t == NULL) return NULL;
     struct ggml_tensor *const view =
         ggml_view_4d(run->graph.ctx, t, n, t->ne[1], t->ne[2], t->ne[3], t->nb[1], t->nb[2],
                      t->nb[3], (size_t)first * t->nb[0]);
     return run->c->mask_copies && n > 0 ? ggml_cont(run->graph.ctx, view) : view;
 }
 
-struct part_rows {
-    int64_t first[FLASH_PARTS], n[FLASH_PARTS];
-};
-
 static struct ggml_tensor *call(struct run *run, const struct part_rows *rows,
                                 struct ggml_tensor *state,
                                 const struct varve_ggml_state_params *params) {
     const struct flash_data *const d = run->data;
-    struct ggml_tensor *k[FLASH_PARTS], *v[FLASH_PARTS], *mask[FLASH_PARTS];
+    struct ggml_tensor *k[FLASH_PARTS] = {0}, *v[FLASH_PARTS] = {0}, *mask[FLASH_PARTS] = {0};
     for (int p = 0; p < FLASH_PARTS; p++) {
+        if (!has_part(run, rows, p)) continue;
         k[p] = rows_of(run, d->k[p], rows->first[p], rows->n[p]);
         v[p] = rows_of(run, d->v[p], rows->first[p], rows->n[p]);
         mask[p] = mask_of(run, d->mask[p], rows->first[p], rows->n[p]);

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Whether stock can read the rows as they are stored. */
 static bool same_type(const struct flash_data *data, struct ggml_tensor *const *t) {
+    if (data->c->stock_in_f32) return false;
     return data->n_rows[0] == 0 || data->n_rows[1] == 0 || t[0]->type == t[1]->type;
 }
 
