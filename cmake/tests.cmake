@@ -1,6 +1,6 @@
 # Every file in tests/ and every tools/lint_*.py is found by its name; nothing is listed here.
 #   tests/unit/*.c     one cmocka program each      label unit
-#   examples/*.c       one program each             label unit
+#   examples/*.c       one program each             label unit (op_*.c, with ggml: label ggml)
 #   tests/check/*.c    one program, varve-check     label check
 #   tests/ggml/*.c     one program each, with ggml  label ggml
 #   tests/system/*.py  one test each                label system (common.py and _*.py are helpers;
@@ -71,7 +71,11 @@ endforeach()
 file(GLOB example_sources CONFIGURE_DEPENDS examples/*.c)
 foreach(source IN LISTS example_sources)
   get_filename_component(name ${source} NAME_WE)
-  varve_test(example-${name} unit 60 example-${name})
+  if(NOT name MATCHES "^op_")
+    varve_test(example-${name} unit 60 example-${name})
+  elseif(VARVE_GGML)
+    varve_test(example-${name} ggml 60 example-${name})
+  endif()
 endforeach()
 
 # ---- tests with ggml in the same process ----------------------------------------------------

@@ -164,6 +164,14 @@ static enum varve_status check_result(const struct varve_plan *plan, const struc
     const struct varve_attention *a = &plan->attention;
     const struct varve_output *output = &io->output;
     const struct varve_state *state = io->state;
+    if (a->partials) {
+        if (state == NULL && output->data == NULL && output->lse == NULL && io->sinks == NULL) {
+            return VARVE_OK;
+        }
+        return varve_fail(host, VARVE_ERROR_ARGUMENT,
+                          "partials together with state, output or sinks: merge and finish what "
+                          "varve_partial_read gives");
+    }
     if ((uintptr_t)output->lse % 4 != 0 || (uintptr_t)io->sinks % 4 != 0) {
         return varve_fail(host, VARVE_ERROR_ARGUMENT, "output.lse, sinks: not aligned to 4 bytes");
     }

@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <ggml.h> /* not "ggml.h": the one beside this file is that of the plug-in */
+#include <ggml.h> /* not "": varve/ggml.h lies beside this file */
 
 #ifdef __cplusplus
 extern "C" {

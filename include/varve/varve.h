@@ -216,6 +216,12 @@ struct varve_attention {
     bool causal;       /* rows after the query are not seen */
     int64_t window;    /* 0: off; else only rows with query position - row position < window */
     int64_t query_pos; /* absolute position of query 0, used by causal, window and ALiBi */
+    /* Leave the partial state of each chunk in scratch, also when there is one chunk: no phase 1,
+     * no state, no output. varve_partial_read then gives the merged records. */
+    bool partials;
+    bool
+        alibi_by_mask; /* rows without a mask tensor get no ALiBi bias, as in ggml; else by position
+                        */
 };
 
 struct varve_mask;
@@ -368,6 +374,17 @@ VARVE_API enum varve_status varve_run(const struct varve_plan *plan, const struc
  *  @see    docs/DESIGN.md 5 */
 VARVE_API void varve_run_task(const struct varve_plan *plan, const struct varve_io *io,
                               void *scratch, int32_t phase, int64_t task, int32_t worker);
+
+/** Reads one record that a plan with `partials` left in scratch, once all tasks of phase 0 have
+ *  ended: the partial states of its chunks, merged in the order of the chunks.
+ *  @units  b, i, h: batch entry, query, query head; record: 2 + head_dim_v floats, m, s and o as in
+ *          struct varve_state; m = -inf, s = 0 and o = 0 when the query saw no row.
+ *  @owns   everything stays the caller's; scratch is not changed.
+ *  @errors VARVE_ERROR_ARGUMENT (NULL, an index out of range, a plan without `partials`).
+ *  @threads safe: any number of threads may read, the same record too.
+ *  @see    docs/DESIGN.md 5, 6 */
+VARVE_API enum varve_status varve_partial_read(const struct varve_plan *plan, const void *scratch,
+                                               int64_t b, int64_t i, int32_t h, float *record);
 
 /* ------------------------------------------------------------------------------------- state */
 

@@ -134,7 +134,9 @@ static void cut(struct varve_plan *plan) {
                         : (plan->n_row + plan->chunk_rows - 1) / plan->chunk_rows;
     plan->n_task[0] = n_task * plan->n_chunk;
     const int64_t n_record = a->n_batch * a->n_query * a->n_head;
-    plan->n_task[1] = plan->n_chunk == 1 ? 0 : (n_record + MERGE_RECORDS - 1) / MERGE_RECORDS;
+    plan->partials = plan->n_chunk > 1 || a->partials;
+    plan->n_task[1] =
+        plan->n_chunk == 1 || a->partials ? 0 : (n_record + MERGE_RECORDS - 1) / MERGE_RECORDS;
 }
 
 /* Reserves `count` elements of `bytes` at the end of the running size; returns the offset. */
@@ -204,7 +206,7 @@ static bool lay_out(struct varve_plan *plan) {
     size = varve_size_mul(size, (size_t)plan->n_worker);
     plan->partial_offset = size.value;
     plan->record_floats = (size_t)(VARVE_RECORD_O + plan->ld_v);
-    if (plan->n_chunk > 1) {
+    if (plan->partials) {
         struct varve_size part = varve_size_of(plan->record_floats * sizeof(float));
         part = varve_size_mul(part, (size_t)plan->n_chunk);
         part = varve_size_mul(part, (size_t)(a->n_batch * a->n_query * a->n_head));

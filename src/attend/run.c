@@ -350,13 +350,24 @@ static void deliver(const struct varve_plan *plan, const struct varve_io *io, in
                         output->lse ? &output->lse[(b * a->n_query + i) * a->n_head + h] : NULL);
 }
 
-/* Partial record of (chunk, b, i, h). */
-static float *partial_at(const struct varve_plan *plan, void *scratch, int64_t chunk, int64_t b,
-                         int64_t i, int32_t h) {
+/* Where in scratch the partial record of (chunk, b, i, h) lies, in bytes. */
+static size_t partial_at(const struct varve_plan *plan, int64_t chunk, int64_t b, int64_t i,
+                         int32_t h) {
     const struct varve_attention *a = &plan->attention;
     const int64_t at = ((chunk * a->n_batch + b) * a->n_query + i) * a->n_head + h;
-    return (float *)(void *)((char *)scratch + plan->partial_offset) +
-           (size_t)at * plan->record_floats;
+    return plan->partial_offset + (size_t)at * plan->record_floats * sizeof(float);
+}
+
+static float *partial_of(const struct varve_plan *plan, void *scratch, int64_t chunk, int64_t b,
+                         int64_t i, int32_t h) {
+    return (float *)(void *)((char *)scratch + partial_at(plan, chunk, b, i, h));
+}
+
+static struct varve_record partial_record(const struct varve_plan *plan, const void *scratch,
+                                          int64_t chunk, int64_t b, int64_t i, int32_t h) {
+    const float *const part =
+        (const float *)(const void *)((const char *)scratch + partial_at(plan, chunk, b, i, h));
+    return (struct varve_record){part[0], part[1], part + VARVE_RECORD_O};
 }
 
 static void emit(const struct task *task, void *scratch) {
@@ -368,11 +379,11 @@ static void emit(const struct task *task, void *scratch) {
             const int32_t h = (task->head_kv0 + head) * plan->group + a % plan->group;
             const struct varve_record record = {task->m[at], task->sum[at],
                                                 task->o + at * (size_t)plan->ld_v};
-            if (plan->n_chunk == 1) {
+            if (!plan->partials) {
                 deliver(plan, task->io, task->batch, i, h, &record);
                 continue;
             }
-            float *const out = partial_at(plan, scratch, task->chunk, task->batch, i, h);
+            float *const out = partial_of(plan, scratch, task->chunk, task->batch, i, h);
             out[0] = record.m;
             out[1] = record.s;
             if (record.m != -INFINITY) {
@@ -434,15 +445,33 @@ static void merge_task(const struct varve_plan *plan, const struct varve_io *io,
         const int32_t h = (int32_t)(r % a->n_head);
         const int64_t i = r / a->n_head % a->n_query;
         const int64_t b = r / a->n_head / a->n_query;
-        float *const sum = partial_at(plan, scratch, 0, b, i, h);
+        float *const sum = partial_of(plan, scratch, 0, b, i, h);
         for (int64_t c = 1; c < plan->n_chunk; c++) {
-            const float *const part = partial_at(plan, scratch, c, b, i, h);
-            const struct varve_record in = {part[0], part[1], part + VARVE_RECORD_O};
+            const struct varve_record in = partial_record(plan, scratch, c, b, i, h);
             varve_record_merge(&sum[0], &sum[1], sum + VARVE_RECORD_O, &in, a->head_dim_v);
         }
         const struct varve_record record = {sum[0], sum[1], sum + VARVE_RECORD_O};
         deliver(plan, io, b, i, h, &record);
     }
+}
+
+enum varve_status varve_partial_read(const struct varve_plan *plan, const void *scratch, int64_t b,
+                                     int64_t i, int32_t h, float *record) {
+    if (plan == NULL || scratch == NULL || record == NULL || !plan->attention.partials) {
+        return VARVE_ERROR_ARGUMENT;
+    }
+    const struct varve_attention *a = &plan->attention;
+    if (b < 0 || b >= a->n_batch || i < 0 || i >= a->n_query || h < 0 || h >= a->n_head) {
+        return VARVE_ERROR_ARGUMENT;
+    }
+    /* The first merge into an empty record copies, bit for bit. */
+    record[0] = -INFINITY;
+    memset(&record[1], 0, (1 + (size_t)a->head_dim_v) * sizeof(float));
+    for (int64_t c = 0; c < plan->n_chunk; c++) {
+        const struct varve_record in = partial_record(plan, scratch, c, b, i, h);
+        varve_record_merge(&record[0], &record[1], &record[2], &in, a->head_dim_v);
+    }
+    return VARVE_OK;
 }
 
 void varve_run_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,

@@ -10,7 +10,7 @@ struct varve_view varve_view_of(const struct varve_plan *plan, const struct varv
                                 int32_t n_head) {
     const struct varve_attention *a = &plan->attention;
     struct varve_view view = {plan, io->mask, batch, query0, n_query, head0, 1, 0};
-    bool limited = a->causal || a->window > 0 || a->max_bias > 0;
+    bool limited = a->causal || a->window > 0 || varve_view_alibi(&view, NULL);
     for (int64_t i = 0; i < io->n_segment; i++) {
         const struct varve_mask *mask = varve_view_mask(&view, &io->segments[i]);
         limited |= mask != NULL;
@@ -64,7 +64,7 @@ struct varve_span varve_view_span(const struct varve_view *view,
         return span;
     }
     const struct varve_mask *mask = varve_view_mask(view, segment);
-    if (mask == NULL && a->max_bias > 0) span.plain = false;
+    if (varve_view_alibi(view, mask)) span.plain = false;
     const bool by_position = a->causal || a->window > 0;
     for (int64_t line = 0; line < view->n_line; line++) {
         const uint16_t *values = mask_row(view, mask, line);
@@ -109,7 +109,7 @@ static void gather_mask(const uint16_t *mask, const struct varve_block *block, f
 static void add_positions(const struct varve_view *view, int64_t line,
                           const struct varve_block *block, float *bias) {
     const struct varve_attention *a = &view->plan->attention;
-    const bool alibi = varve_view_mask(view, block->segment) == NULL && a->max_bias > 0;
+    const bool alibi = varve_view_alibi(view, varve_view_mask(view, block->segment));
     const int64_t query_pos = a->query_pos + view->query0 + line / view->n_line_head;
     for (int32_t j = 0; j < block->n; j++) {
         const int64_t distance = query_pos - block->pos[j];

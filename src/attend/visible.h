@@ -31,6 +31,12 @@ static inline const struct varve_mask *varve_view_mask(const struct varve_view *
     return segment->mask != NULL ? segment->mask : view->mask;
 }
 
+/* Whether rows under this mask (NULL: none) are biased by their distance from the query. */
+static inline bool varve_view_alibi(const struct varve_view *view, const struct varve_mask *mask) {
+    const struct varve_attention *a = &view->plan->attention;
+    return mask == NULL && a->max_bias > 0 && !a->alibi_by_mask;
+}
+
 /* A block: the visible rows handed to the kernels, all with the formats, head strides and mask of
  * one segment. Pointers are those of KV head 0. */
 struct varve_block {

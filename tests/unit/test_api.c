@@ -73,7 +73,7 @@ static void test_abi(void **state) {
     assert_int_equal(VARVE_PHASE_COUNT, 2);
     if (sizeof(void *) != 8) skip();
     assert_int_equal(sizeof(struct varve_context_params), 48);
-    assert_int_equal(sizeof(struct varve_attention), 72);
+    assert_int_equal(sizeof(struct varve_attention), 80);
     assert_int_equal(sizeof(struct varve_segment), 104);
     assert_int_equal(sizeof(struct varve_mask), 64);
     assert_int_equal(sizeof(struct varve_query), 32);
