@@ -77,7 +77,7 @@ static inline struct ggml_context *arguments_init(struct arguments *a, bool no_a
         ggml_init((struct ggml_init_params){.mem_size = 4 << 20, .no_alloc = false});
     const enum ggml_type f16 = GGML_TYPE_F16, f32 = GGML_TYPE_F32;
     memset(a, 0, sizeof *a);
-    a->ctx = ggml_init((struct ggml_init_params){.mem_size = 4 << 20, .no_alloc = no_alloc});
+    a->ctx = ggml_init((struct ggml_init_params){.mem_size = 16 << 20, .no_alloc = no_alloc});
     assert_non_null(inputs);
     assert_non_null(a->ctx);
     a->t_q = new_of(inputs, f32, DK, N_QUERY, N_HEAD, N_BATCH);

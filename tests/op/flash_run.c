@@ -218,7 +218,8 @@ static void run_one_call(struct run *run) {
     const struct part_rows rows = {.n = {run->data->n_rows[0], run->data->n_rows[1]}};
     const struct varve_ggml_state_params params = params_of(run, 0, 1);
     struct ggml_tensor *const state = run->c->call_without_state ? NULL : state_of(run, 0);
-    const bool plain = state == NULL && params.sinks == NULL && params.output == NULL;
+    const bool plain =
+        state == NULL && params.sinks == NULL && params.output == NULL && params.n_thread_max == 0;
     struct ggml_tensor *const y = call(run, &rows, state, plain ? NULL : &params);
     if (y == NULL || !compute(run, y)) return;
     run->result->output = copy_of(run, y);

@@ -112,7 +112,7 @@ WRONG(sinks_count, "sinks:|7|8", a->t_sinks.ne[0] = 7;)
 
 WRONG(scale_nan, "scale:|nan", a->scale = NAN;)
 WRONG(scale_inf, "scale:|inf", a->scale = INFINITY;)
-WRONG(bias_inf, "max_bias:|inf", a->max_bias = -INFINITY;)
+WRONG(bias_inf, "max_bias:|inf", a->max_bias = INFINITY;)
 WRONG(softcap_nan, "logit_softcap:|nan", a->softcap = NAN;)
 WRONG(struct_bytes_zero, "struct_bytes|0", a->params.struct_bytes = 0;)
 WRONG(struct_bytes_small, "struct_bytes|3", a->params.struct_bytes = 3;)

@@ -90,17 +90,6 @@ static void merge_refuses(void **unused) {
     ggml_free(ctx);
 }
 
-static void merge_refuses_gaps_in_from(void **unused) {
-    (void)unused;
-    struct ggml_context *const ctx = new_context(true);
-    struct ggml_tensor *const into = new_state(ctx, 2 + DV), *const from = new_state(ctx, 2 + DV);
-    from->nb[1] += 4; /* a state is contiguous */
-    from->nb[2] += 4 * N_HEAD;
-    from->nb[3] += 4 * N_HEAD * N_QUERY;
-    check_merge(ctx, into, from, "from:|expected");
-    ggml_free(ctx);
-}
-
 static void check_finish(struct ggml_context *ctx, struct ggml_tensor *state,
                          struct ggml_tensor *sinks, const char *words) {
     struct log log;
@@ -250,7 +239,6 @@ int main(void) {
         cmocka_unit_test(init_makes_a_state_empty),
         cmocka_unit_test(init_refuses),
         cmocka_unit_test(merge_refuses),
-        cmocka_unit_test(merge_refuses_gaps_in_from),
         cmocka_unit_test(finish_refuses),
         cmocka_unit_test(full_contexts_are_errors_here_too),
         cmocka_unit_test(sizes_are_what_nodes_take),
