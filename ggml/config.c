@@ -107,7 +107,9 @@ static void read_tiers(void) {
 
 static void read_environment(void) {
     config.disable = flag("VARVE_DISABLE");
-    config.trace = flag("VARVE_TRACE");
+    const char *trace = getenv("VARVE_TRACE");
+    const bool more = trace != NULL && strcmp(trace, "2") == 0; /* a level of libvarve-op's */
+    config.trace = more || flag("VARVE_TRACE");
     config.decline_attention = flag("VARVE_TEST_DECLINE_ATTENTION");
     config.isa = isa_level();
     const char *pid = getenv("VARVE_EXEC_PID");

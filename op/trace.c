@@ -14,6 +14,10 @@ static int read_level(void) {
     if (value == NULL || value[0] == '\0' || strcmp(value, "0") == 0) {
         return 0;
     }
+    if (strcmp(value, "1") != 0 && strcmp(value, "2") != 0) {
+        fprintf(stderr, "varve: VARVE_TRACE=%s: expected 0, 1 or 2; taken as 0\n", value);
+        return 0;
+    }
     const char *path = getenv("VARVE_TRACE_FILE");
     file = stderr;
     if (path != NULL && path[0] != '\0') {
@@ -25,10 +29,6 @@ static int read_level(void) {
             setvbuf(opened, NULL, _IOLBF, 0);
             file = opened;
         }
-    }
-    if (strcmp(value, "1") != 0 && strcmp(value, "2") != 0) {
-        fprintf(stderr, "varve: VARVE_TRACE=%s: expected 0, 1 or 2; taken as 0\n", value);
-        return 0;
     }
     return value[0] - '0';
 }

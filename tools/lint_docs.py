@@ -6,10 +6,10 @@ import re
 import linting
 
 TAGS = ("@units", "@owns", "@errors", "@threads", "@see")
-# a prototype with VARVE_API, or a typedef of a function that a host looks up by name
-PROTOTYPE = re.compile(r"^(?:VARVE_API\b[^;{]*?\b(varve_\w+)\s*\(|typedef\b[^;{]*\(\*(varve_\w+)\)\s*\()",
+# a prototype with VARVE_API or VARVE_OP_API, or a typedef of a function that a host looks up by name
+PROTOTYPE = re.compile(r"^(?:VARVE_(?:OP_)?API\b[^;{]*?\b(varve_\w+)\s*\(|typedef\b[^;{]*\(\*(varve_\w+)\)\s*\()",
                        re.M)
-OTHER = re.compile(r"^(?!VARVE_API|typedef|#|\s|\})[a-z][^;{}=]*\b(varve_\w+)\s*\([^;{}]*\)\s*;", re.M)
+OTHER = re.compile(r"^(?!VARVE_API|VARVE_OP_API|typedef|#|\s|\})[a-z][^;{}=]*\b(varve_\w+)\s*\([^;{}]*\)\s*;", re.M)
 COMMENT = re.compile(r"/\*\*((?:(?!\*/).)*)\*/\s*\Z", re.S)
 CITED = re.compile(r"docs/([A-Z]+)\.md(?: (\d+(?:(?:, | and )\d+)*))?")
 HEADING = re.compile(r"^#+ (\d+)\.? ", re.M)

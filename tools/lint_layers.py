@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The direction of includes, and public headers that compile alone (docs/DESIGN.md 3)."""
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -18,11 +19,12 @@ MAY = {
     "base": set(),
 }
 # which parts of the library know which public header
-PUBLIC = {"varve/varve.h": set(MAY), "varve/hot.h": {"cache"}}
+PUBLIC = {"varve/varve.h": set(MAY), "varve/hot.h": {"cache"}}  # none knows varve/op.h
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
 GGML = re.compile(r"^(ggml|gguf|llama)([-_.].*)?\.h$")
 # run/ is a program on llama.cpp's public interface; it shares options and messages with cli/
-GGML_PLACES = ("ggml/", "run/", "tests/ggml/", "tests/system/")
+GGML_PLACES = ("ggml/", "op/", "run/", "include/varve/op.h", "examples/op_", "tests/ggml/", "tests/op/",
+               "tests/system/")
 SHARED = {"run": "cli"}
 
 
@@ -59,8 +61,24 @@ def check_user(report, path, line, quoted, header):
         report.add(path, line, f"{header} is no file of this folder")
 
 
+def ggml_headers():
+    """The folder of ggml.h that make has set up, or None."""
+    for llama in (os.environ.get("VARVE_LLAMA"), linting.ROOT / "build" / "llama"):
+        folder = llama and pathlib.Path(llama) / "src" / "ggml" / "include"
+        if folder and (folder / "ggml.h").exists():
+            return str(folder)
+    return None
+
+
 def check_alone(report, header):
     """A public header compiles by itself, as C11 and as C++17."""
+    flags = []
+    if header.name == "op.h":  # the one that needs ggml's own header
+        ggml = ggml_headers()
+        if ggml is None:
+            print(f"layers: no ggml.h known, {linting.name(header)} not tried")
+            return
+        flags = ["-isystem", ggml]
     languages = ((os.environ.get("CC", "cc"), "c", "c11"),
                  (os.environ.get("CXX", "c++"), "c++", "c++17"))
     for compiler, language, standard in languages:
@@ -72,7 +90,7 @@ def check_alone(report, header):
             source.flush()
             done = subprocess.run([compiler, "-x", language, f"-std={standard}", "-Wall", "-Wextra",
                                    "-pedantic", "-Werror", "-fsyntax-only",
-                                   "-I", str(linting.ROOT / "include"), source.name],
+                                   "-I", str(linting.ROOT / "include"), *flags, source.name],
                                   capture_output=True, text=True)
         if done.returncode != 0:
             report.add(header, 1, f"does not compile alone as {standard}:\n{done.stderr.strip()}")
@@ -85,10 +103,10 @@ def main():
         place = linting.name(path)
         for line, quoted, header in includes(path):
             if GGML.match(header) and not place.startswith(GGML_PLACES):
-                report.add(path, line, f"{header}: only the plug-in and varve run may know ggml")
+                report.add(path, line, f"{header}: only the plug-in, the op and varve run may know ggml")
             if place.startswith("src/"):
                 check_library(report, path, line, quoted, header)
-            elif place.startswith(("ggml/", "cli/", "run/", "examples/", "bench/")):
+            elif place.startswith(("ggml/", "op/", "cli/", "run/", "examples/", "bench/")):
                 check_user(report, path, line, quoted, header)
     headers = linting.files("*.h", folder="include/varve")
     for header in headers:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What libvarve.so exports and what it asks of the C library. VARVE_BUILD names the build folder."""
+"""What the libraries export and what libvarve.so asks of the C library. VARVE_BUILD names the build
+folder."""
 import os
 import pathlib
 import shutil
@@ -24,29 +25,38 @@ def symbols(library, *options):
     return [line.split()[-1].split("@")[0] for line in done.stdout.splitlines() if line.strip()]
 
 
+def check_exports(library, headers):
+    """Exported are the functions that the public headers declare, and nothing else."""
+    n_problem = 0
+    exported = symbols(library, "--defined-only")
+    declared = "".join((linting.ROOT / "include" / "varve" / name).read_text(encoding="utf-8")
+                       for name in headers)
+    for symbol in exported:
+        if not symbol.startswith("varve_") and symbol not in LINKER:
+            print(f"{library}:1: exports {symbol}")
+            n_problem += 1
+        elif symbol.startswith("varve_") and symbol + "(" not in declared:
+            print(f"{library}:1: exports {symbol}, which no public header declares")
+            n_problem += 1
+    return len(exported), n_problem
+
+
 def main():
     build = pathlib.Path(os.environ.get("VARVE_BUILD") or linting.ROOT / "build")
     library = build / "lib" / "libvarve.so"
     if not library.exists() or shutil.which("nm") is None:
         print("symbols: skipped, no library in the build folder's lib/, or no nm")
         sys.exit(SKIPPED)
-    n_problem = 0
-    exported = symbols(library, "--defined-only")
-    for symbol in exported:
-        if not symbol.startswith("varve_") and symbol not in LINKER:
-            print(f"{library}:1: exports {symbol}")
-            n_problem += 1
-    declared = "".join((linting.ROOT / "include" / "varve" / name).read_text(encoding="utf-8")
-                       for name in ("varve.h", "hot.h"))
-    for symbol in exported:
-        if symbol.startswith("varve_") and symbol + "(" not in declared:
-            print(f"{library}:1: exports {symbol}, which no public header declares")
-            n_problem += 1
+    n_exported, n_problem = check_exports(library, ("varve.h", "hot.h"))
+    op = build / "lib" / "libvarve-op.so"
+    if op.exists():
+        n_op, n_op_problem = check_exports(op, ("op.h",))
+        n_exported, n_problem = n_exported + n_op, n_problem + n_op_problem
     for symbol in symbols(library, "--undefined-only"):
         if symbol in FORBIDDEN:
             print(f"{library}:1: needs {symbol}: the library never prints, aborts or exits")
             n_problem += 1
-    print(f"symbols: {len(exported)} exported: {n_problem or 'no'} problem(s)")
+    print(f"symbols: {n_exported} exported: {n_problem or 'no'} problem(s)")
     sys.exit(1 if n_problem else 0)
 
 
