@@ -94,9 +94,7 @@ foreach(source IN LISTS ggml_test_sources)
   varve_test(ggml-${name} ggml 1200 test-ggml-${name})
 endforeach()
 
-if(TARGET varve-op)
-  include(cmake/tests_op.cmake)
-endif()
+include(cmake/tests_op.cmake)
 
 # ---- system tests and lints -----------------------------------------------------------------
 file(GLOB system_sources CONFIGURE_DEPENDS tests/system/*.py)

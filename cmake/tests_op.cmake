@@ -1,8 +1,29 @@
 # The tests of the op with a state for ggml graphs (included by tests.cmake).
-#   tests/op/flash_*.c           one program, test-flash-attn-state    label ggml
-#   tests/op/test_*.c            one cmocka program each               label ggml
-#   tests/op/threads_*.c         the op under ThreadSanitizer, with threads of its own: label ggml,
-#                                and label unit in the tsan build, which has no other ggml
+#   tests/op/flash_*.c     one program, test-flash-attn-state    label ggml
+#   tests/op/threads_*.c   one program, test-op-threads          label ggml
+#   tests/op/test_*.c      one cmocka program each               label ggml
+# The build for ThreadSanitizer has no plug-in and no ggml that it could see into. There the op is
+# compiled into test-op-threads, whose threads are its own, with libggml-base for tensors (label
+# unit).
+
+file(GLOB threads_sources CONFIGURE_DEPENDS tests/op/threads_*.c)
+if(NOT TARGET varve-op)
+  if(VARVE_SANITIZE MATCHES "thread" AND ggml_found)
+    add_executable(test-op-threads ${threads_sources} ${op_sources})
+    target_compile_definitions(test-op-threads PRIVATE _GNU_SOURCE)
+    target_include_directories(test-op-threads SYSTEM PRIVATE ${ggml_source}/ggml/include
+      ${ggml_source}/ggml/src)
+    target_link_libraries(test-op-threads PRIVATE varve_static ${ggml_lib}/libggml-base.so m
+      Threads::Threads)
+    varve_test(op-threads unit 600 test-op-threads)
+  endif()
+  return()
+endif()
+
+add_executable(test-op-threads ${threads_sources})
+target_link_libraries(test-op-threads PRIVATE varve-op varve_static varve_ggml_headers
+  ${ggml_lib}/libggml-base.so Threads::Threads)
+varve_test(op-threads ggml 600 test-op-threads)
 
 set(op_ggml ${ggml_lib}/libggml.so ${ggml_lib}/libggml-cpu.so ${ggml_lib}/libggml-base.so)
 
