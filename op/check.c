@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
 /* Head sizes and counts of heads, as in the library. Other counts are refused by it from 2^48. */
 enum { COUNT_MAX = 1 << 20 };
@@ -21,11 +22,15 @@ static bool check_ne(const char *f, const char *name, const struct ggml_tensor *
     if (t->ne[dim] >= least && t->ne[dim] <= most) {
         return true;
     }
-    return least == most
-               ? op_refuse(f, "%s: ne[%d] is %" PRId64 ", expected %" PRId64, name, dim, t->ne[dim],
-                           least)
-               : op_refuse(f, "%s: ne[%d] is %" PRId64 ", expected %" PRId64 " to %" PRId64, name,
-                           dim, t->ne[dim], least, most);
+    char expected[64];
+    if (least == most) {
+        snprintf(expected, sizeof(expected), "%" PRId64, least);
+    } else if (most == INT64_MAX) {
+        snprintf(expected, sizeof(expected), "%" PRId64 " or more", least);
+    } else {
+        snprintf(expected, sizeof(expected), "%" PRId64 " to %" PRId64, least, most);
+    }
+    return op_refuse(f, "%s: ne[%d] is %" PRId64 ", expected %s", name, dim, t->ne[dim], expected);
 }
 
 static bool check_type(const char *f, const char *name, const struct ggml_tensor *t,

@@ -3,35 +3,40 @@
 #include "call.h"
 #include "trace.h"
 
-#include <math.h>
 #include <string.h>
 
 /* A state without o is completed by the result of the call before. */
-static bool reads_output(const struct op_call *call) {
-    return !op_has(call, FLAG_FIRST) && !op_state_has_o(call->src[SRC_STATE]);
+static void read_carried(const struct op_call *call, struct op_index at, float *record) {
+    const struct ggml_tensor *state = call->src[SRC_STATE];
+    const size_t o_bytes = (size_t)call->with.head_dim_v * sizeof(float);
+    memcpy(record, op_row_of(state, at), (size_t)state->ne[0] * sizeof(float));
+    if (!op_state_has_o(state)) {
+        memcpy(record + 2, op_row_of(call->src[SRC_OUTPUT], at), o_bytes);
+    }
 }
 
-/* What the state holds before the call. A first call reads neither state nor output. */
-static void carry_record(const struct op_call *call, struct op_index at, float *record) {
-    const struct ggml_tensor *state = call->src[SRC_STATE];
-    const struct ggml_tensor *output = call->src[SRC_OUTPUT];
-    const size_t o_bytes = (size_t)call->with.head_dim_v * sizeof(float);
+/* What the state holds before the call, for this thread's share of the records: no other thread
+ * touches their copies until join. A first call reads neither state nor output. */
+static void carry(const struct op_call *call, char *base, int thread, int n_thread) {
     const bool first = op_has(call, FLAG_FIRST);
-    if (first) {
-        op_record_empty(call, record);
-        return;
-    }
-    memcpy(record, op_row_of(state, at), (size_t)state->ne[0] * sizeof(float));
-    if (reads_output(call)) {
-        memcpy(record + 2, op_row_of(output, at), o_bytes);
+    for (int64_t r = thread; r < call->n_record; r += n_thread) {
+        const struct op_index at = op_index_of(call, r);
+        float *record = op_carry_of(call, base, at);
+        if (first) {
+            op_record_empty(call, record);
+        } else {
+            read_carried(call, at, record);
+        }
+        trace_record(&op_slot_of(call, base, thread)->before, record);
     }
 }
 
 static bool has_memory(const struct op_call *call) {
+    const struct ggml_tensor *state = call->src[SRC_STATE];
+    const bool reads_output = !op_has(call, FLAG_FIRST) && !op_state_has_o(state);
     for (int i = 0; i < SRC_COUNT; i++) {
         const struct ggml_tensor *t = call->src[i];
-        const bool is_used =
-            i != SRC_OUTPUT || (call->src[SRC_STATE] != NULL && reads_output(call));
+        const bool is_used = i != SRC_OUTPUT || reads_output;
         if (t != NULL && is_used && t->data == NULL && ggml_nelements(t) > 0) {
             return false;
         }
@@ -75,12 +80,7 @@ void op_parts(struct ggml_tensor *dst, int ith, int nth, void *unused) {
     if (!has_memory(&call)) {
         return;
     }
-    for (int64_t r = ith; r < call.n_record; r += n_thread) {
-        const struct op_index at = op_index_of(&call, r);
-        float *record = op_carry_of(&call, base, at);
-        carry_record(&call, at, record);
-        trace_record(&slot->before, record);
-    }
+    carry(&call, base, ith, n_thread);
     slot->status = (int32_t)attend(&call, base, ith, n_thread);
     trace_inputs(&call, base, ith, n_thread);
 }

@@ -50,7 +50,7 @@ struct varve_ggml_state_params {
     bool first;
     /* The last call: the output is divided by the sum, learned sinks enter. */
     bool final;
-    /* Divide the output of this call although it is not the last one. */
+    /* Divide the output of this call although it is not the last one. No sinks enter. */
     bool normalise;
     /* What must be computed before: the result of the previous call over the same state (or any
      * other node of the graph). With a state without o it must be that result, since it holds o.
@@ -59,11 +59,15 @@ struct varve_ggml_state_params {
     /* The tensor to write the result into, F32 [DV, n_head, n_q, n_batch]; the returned node is a
      * view of it. Calls may share it, and it may be `previous` itself. NULL: a new tensor. */
     struct ggml_tensor *output;
-    /* Learned sink logits, F32 [n_head], entered once, by the last call; NULL: none. */
+    /* Learned sink logits, F32 [n_head], entered once, by the last call; NULL: none. Calls that are
+     * not the last may be given them too. */
     struct ggml_tensor *sinks;
     /* How many threads can share the call, which sizes its scratch; 0: VARVE_GGML_STATE_THREADS. */
     int32_t n_thread_max;
 };
+
+/* In the environment, VARVE_TRACE=1 prints a line for each call that has run, 2 also looks for
+ * values that are not finite. VARVE_TRACE_FILE names a file for them. VARVE_ISA limits kernels. */
 
 /** Builds attention of q over the rows of (k, v) and of (k_quant, v_quant), on top of what a state
  *  holds already. Segments may have any number of rows, 0 and 1 included, equal or not.
@@ -73,7 +77,9 @@ struct varve_ggml_state_params {
  *          values of a row contiguous, other strides free; ne[3] may be 1 where n_batch is not.
  *          Either pair may be NULL (both of it), or have no rows. mask, mask_quant: F16 [>= n_kv,
  *          >= n_q, 1 or n_head, 1 or n_batch], each may be NULL, or a view into a larger one;
- *          -inf hides a row. DK and DV are multiples of 32 for quantized types.
+ *          -inf hides a row; the mask of a part that is NULL is not looked at. DK and DV are
+ *          multiples of 32 for quantized types. All counts but n_kv are at least 1. Without any v,
+ *          DV is that of state, output or previous, else DK.
  *          state: F32, contiguous, [2 + DV, n_head, n_q, n_batch]: per query and head the maximum m
  *          of the logits (natural-log units, -inf when empty), the sum s of exp(logit - m) and
  *          o[DV] = sum of exp(logit - m) v; or [2, n_head, n_q, n_batch]: m and s alone, o is then
@@ -82,15 +88,16 @@ struct varve_ggml_state_params {
  *          softcap(scale q.k) + slope * mask. params: NULL means first and final.
  *          Result: F32 [DV, n_head, n_q, n_batch]. After the last call, or with `normalise`, the
  *          attention over all rows so far (zeros for a query that saw none); before, o as above.
- *          With `normalise` a state without o is stored as m = LSE, s = 1 (empty: -inf, 0), so that
- *          the divided result is its o. Sinks change the result only, never a state: a state
- *          without o and the result of a call with sinks do not belong together.
- *  @owns   the nodes belong to ctx. The state stays the caller's: a leaf with memory, or a tensor
- *          of the graph; it is written in place while the returned node is computed. Nothing to
- *          free. ctx takes 3 tensors at most.
+ *          Where the result is divided, a state without o is stored as m = LSE, s = 1 (empty: -inf,
+ *          0), so that the divided result is its o. Sinks change the result only, never a state: a
+ *          state without o and the result of a call with sinks do not belong together.
+ *  @owns   the nodes belong to ctx. The state stays the caller's: a leaf with host memory, or a
+ *          tensor of the graph. It is written in place while the returned node is computed, and
+ *          must not overlap inputs or output. Nothing to free. ctx takes 2 tensors: the returned
+ *          node and its scratch. The returned node's data and nb are read when it runs.
  *  @errors NULL, with one line to ggml's log that names the argument, its value and what was
- *          expected; nothing is added to ctx then. No memory while the graph runs: the
- *          result is NaN and a line says so.
+ *          expected; nothing is added to ctx then. No memory while the graph runs: result and state
+ *          are NaN and a line says so.
  *  @threads building: one thread per ctx. Running: any number of threads of
  *          the graph; the same bits for each.
  *  @see    docs/state.md; docs/DESIGN.md 6; online softmax: Milakov and Gimelshein 2018 */
@@ -101,7 +108,7 @@ VARVE_OP_API struct ggml_tensor *varve_ggml_flash_attn_ext_with_state(
     float logit_softcap, const struct varve_ggml_state_params *params);
 
 /** Makes a state empty (m = -inf, s = 0, o = 0), outside of a graph.
- *  @units  state: F32, contiguous, with memory of the host.
+ *  @units  state: F32, contiguous, with o or without, with memory of the host.
  *  @owns   nothing kept.
  *  @errors false, with a line to ggml's log: NULL, no memory, another type or shape.
  *  @threads one thread per state.
@@ -113,7 +120,7 @@ VARVE_OP_API bool varve_ggml_state_init(struct ggml_tensor *state);
  *  @units  into, from: states with o, of equal shapes: F32 [2 + DV, n_head, n_q, n_batch].
  *          into_after, from_after: the nodes that filled them (results of calls or of merges), or
  *          NULL where the tensor is itself such a node or was filled before.
- *  @owns   the returned node is a view of `into`; `from` is not changed.
+ *  @owns   the returned node is a view of `into`; `from` is not changed. ctx takes 2 tensors.
  *  @errors NULL with a line to ggml's log, as above; also when the two overlap.
  *  @threads as above.
  *  @see    docs/state.md */
@@ -127,7 +134,7 @@ VARVE_OP_API struct ggml_tensor *varve_ggml_state_merge(struct ggml_context *ctx
  *  @units  state: with o. after: the node that filled it, or NULL. sinks: F32 [n_head] or NULL.
  *          Result: F32 [DV, n_head, n_q, n_batch]; with `with_lse` [DV + 1, ...], whose last value
  *          is the natural LSE, sinks included.
- *  @owns   the returned node is new; the state is not changed.
+ *  @owns   the returned node is new; the state is not changed. ctx takes 2 tensors.
  *  @errors NULL with a line to ggml's log, as above.
  *  @threads as above.
  *  @see    docs/state.md */

@@ -19,6 +19,15 @@ int main(void)
     return built != major * 10000 + minor * 100 + patch;
 }
 """
+OP_PROGRAM = """\
+#include <varve/op.h>
+#include <stdio.h>
+int main(void)
+{
+    /* refused, with a line to ggml's log: enough to see that everything was found and linked */
+    return varve_ggml_state_init(NULL) ? 1 : 0;
+}
+"""
 PROJECT = """\
 cmake_minimum_required(VERSION 3.22)
 project(user C CXX)
@@ -27,6 +36,14 @@ foreach(language c cpp)
   add_executable(user_${language} user.${language})
   target_link_libraries(user_${language} varve::varve)
 endforeach()
+"""
+
+OP_PROJECT = """\
+cmake_minimum_required(VERSION 3.22)
+project(op C)
+find_package(varve 0.1 REQUIRED)
+add_executable(op op.c)
+target_link_libraries(op varve::op ${GGML})
 """
 
 
@@ -60,6 +77,32 @@ def with_find_package(folder, prefix):
         run(folder / "b" / f"user_{language}")
 
 
+def op_library(folder, prefix):
+    """Programs on ggml find varve/op.h and its library by pkg-config, and by find_package."""
+    llama = pathlib.Path(os.environ["VARVE_LLAMA"]).resolve()
+    ggml = [f"-I{llama}/src/ggml/include", f"-L{llama}/lib", "-lggml-base"]
+    env = {"PKG_CONFIG_PATH": f"{prefix}/lib/pkgconfig"}
+    flags = run("pkg-config", "--cflags", "--libs", "varve-op", env=env).split()
+    paths = {"LD_LIBRARY_PATH": f"{prefix}/lib:{llama}/lib"}
+    for compiler, language in (("cc", "c"), ("c++", "cpp")):
+        (folder / f"op.{language}").write_text(OP_PROGRAM, encoding="utf-8")
+        program = folder / f"op_{language}"
+        run(compiler, "-Wall", "-Wextra", "-Werror", folder / f"op.{language}", "-o", program,
+            *flags, *ggml)
+        assert "varve_ggml_state_init: state: NULL" in run(program, env=paths)
+    project = folder / "op_project"
+    project.mkdir()
+    (project / "op.c").write_text(OP_PROGRAM, encoding="utf-8")
+    (project / "CMakeLists.txt").write_text(OP_PROJECT, encoding="utf-8")
+    run("cmake", "-S", project, "-B", project / "b", f"-DCMAKE_PREFIX_PATH={prefix}",
+        f"-DCMAKE_C_FLAGS=-I{llama}/src/ggml/include", f"-DGGML={llama}/lib/libggml-base.so")
+    run("cmake", "--build", project / "b")
+    run(project / "b" / "op", env=paths)
+    dynamic = run("readelf", "-d", prefix / "lib" / "libvarve-op.so")
+    assert "libvarve-op.so.0" in dynamic and "RPATH" not in dynamic and "RUNPATH" not in dynamic, \
+        f"wrong SONAME, or an RPATH:\n{dynamic}"
+
+
 def installed_files(prefix):
     """The launcher runs from the prefix; what is loaded into hosts carries no RPATH."""
     said = run(prefix / "bin" / "varve", "--help")
@@ -87,6 +130,8 @@ def main():
         with_pkg_config(folder, prefix)
         with_find_package(folder, prefix)
         installed_files(prefix)
+        if (prefix / "include" / "varve" / "op.h").exists():
+            op_library(folder, prefix)
     print("ok")
 
 
