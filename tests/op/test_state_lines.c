@@ -45,15 +45,15 @@ static void forget(struct areas *areas) {
     }
 }
 
+/* Lines that differ from what they were before this thread. */
 static void note_writes(struct area *a, int thread, int n_thread, size_t offset) {
-    for (size_t i = 0; i < a->bytes; i++) {
-        if (a->begin[i] == a->before[i]) continue;
-        unsigned char *const owner = &a->owner[i / LINE];
-        if (*owner != 0 && *owner != thread + 1) {
+    for (size_t i = 0; i < a->bytes / LINE; i++) {
+        if (memcmp(a->begin + i * LINE, a->before + i * LINE, LINE) == 0) continue;
+        if (a->owner[i] != 0) {
             fail_msg("%s at offset %zu: threads %d and %d of %d both write line %zu of %zu",
-                     a->name, offset, *owner - 1, thread, n_thread, i / LINE, a->bytes / LINE);
+                     a->name, offset, a->owner[i] - 1, thread, n_thread, i, a->bytes / LINE);
         }
-        *owner = (unsigned char)(thread + 1);
+        a->owner[i] = (unsigned char)(thread + 1);
         a->n_written++;
     }
 }
@@ -80,8 +80,9 @@ struct shape {
     bool with_o, normalise;
 };
 
-static struct ggml_tensor *build(struct hand *hand, const struct shape *s, size_t offset,
-                                 struct ggml_tensor **state, struct ggml_tensor **output) {
+static struct ggml_tensor *build(struct hand *hand, const struct shape *s, int n_thread,
+                                 size_t offset, struct ggml_tensor **state,
+                                 struct ggml_tensor **output) {
     struct ggml_tensor *const q =
         hand_rows(hand, GGML_TYPE_F32, s->dk, s->n_query, s->n_head, s->n_batch);
     struct ggml_tensor *const k =
@@ -96,8 +97,11 @@ static struct ggml_tensor *build(struct hand *hand, const struct shape *s, size_
                          s->n_batch, offset);
     *output =
         hand_tensor(hand, GGML_TYPE_F32, s->dv, s->n_head, s->n_query, s->n_batch, offset * 3 % 64);
-    struct varve_ggml_state_params params = {
-        .struct_bytes = sizeof params, .first = true, .normalise = s->normalise, .output = *output};
+    struct varve_ggml_state_params params = {.struct_bytes = sizeof params,
+                                             .first = true,
+                                             .normalise = s->normalise,
+                                             .output = *output,
+                                             .n_thread_max = n_thread};
     struct ggml_tensor *const y = varve_ggml_flash_attn_ext_with_state(
         hand->ctx, q, k, v, NULL, kq, vq, NULL, *state, 0.2f, 0, 0, &params);
     assert_non_null(y);
@@ -119,7 +123,7 @@ static void check_shape(const struct shape *s, int n_thread, size_t offset) {
     struct areas areas = {0};
     struct ggml_tensor *state, *output;
     hand_begin(&hand);
-    struct ggml_tensor *const z = build(&hand, s, offset, &state, &output);
+    struct ggml_tensor *const z = build(&hand, s, n_thread, offset, &state, &output);
     hand_nodes_of(&hand, z, offset / 16 * 16, &nodes);
     watch(&areas, "state", state);
     watch(&areas, "output", output);

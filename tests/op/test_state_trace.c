@@ -238,7 +238,7 @@ static void level_2_names_where_a_nan_comes_from(void **unused) {
         run("2", true, wanted[i].plant, in_file, on_stderr);
         assert_in_range(lines_of(in_file, lines, 8), 3, 4);
         const char *const line = lines[1];
-        if (strstr(line, "nonfinite") == NULL) fail_msg("plant %d: %s | %s | %s", (int)wanted[i].plant, lines[0], lines[1], lines[2]);
+        assert_non_null(strstr(line, "nonfinite"));
         assert_string_equal(value_of(line, "call"), value_of(lines[0], "call"));
         assert_string_equal(value_of(line, "from"), wanted[i].from);
         if (wanted[i].part != NULL) {
