@@ -247,6 +247,10 @@ static void level_2_names_where_a_nan_comes_from(void **unused) {
         assert_string_equal(value_of(line, wanted[i].row_key), wanted[i].row);
         assert_string_equal(value_of(line, "from_batch"), wanted[i].batch);
         assert_string_equal(value_of(line, "from_head"), wanted[i].head);
+        if (wanted[i].plant == PLANT_STATE) { /* a range that has a NaN says so */
+            assert_non_null(strstr(value_of(lines[0], "s_before"), "nan"));
+            assert_non_null(strstr(value_of(lines[0], "s_after"), "nan"));
+        }
     }
 }
 
