@@ -270,6 +270,9 @@ static void draw_running(struct flash_case *c, uint64_t *seed) {
     if (c->alloc != FLASH_ALLOC_CONTEXT && c->output == FLASH_OUTPUT_REDIRECT) {
         c->output = FLASH_OUTPUT_SHARED;
     }
+    /* without o an empty state needs a tensor for it, although it is not read */
+    c->start_by_init = !c->state_in_graph && one_in(seed, 3) &&
+                       (c->state_with_o || c->output == FLASH_OUTPUT_SHARED);
     /* from graph to graph a state without o needs a tensor that stays */
     if (c->graph_per_call && !c->state_with_o) c->output = FLASH_OUTPUT_SHARED;
 }
@@ -334,13 +337,13 @@ void flash_case_describe(const struct flash_case *c, char *text, size_t text_byt
     }
     snprintf(text, text_bytes,
              "D %d/%d heads %d/%d queries %d batch %d calls %d | %s + %s | threads %d,%d of %d %s "
-             "output %s%s%s%s%s%s%s%s%s%s%s offset %d",
+             "output %s%s%s%s%s%s%s%s%s%s%s%s offset %d",
              c->dk, c->dv, c->n_head, c->n_head_kv, c->n_query, c->n_batch, c->n_call, parts[0],
              parts[1], c->n_thread, c->n_thread_again, c->n_thread_max, allocs[c->alloc],
              outputs[c->output], c->state_with_o ? " o" : " no-o",
-             c->state_in_graph ? " state-in-graph" : "", c->graph_per_call ? " graph-per-call" : "",
-             c->normalise ? " normalise" : "", c->softcap != 0 ? " softcap" : "",
-             c->max_bias != 0 ? " alibi" : "", c->sinks ? " sinks" : "",
-             c->interleaved ? " interleaved" : "", c->shared_rows ? " shared-rows" : "",
-             c->poison ? " poison" : "", (int)c->offset);
+             c->state_in_graph ? " state-in-graph" : "", c->start_by_init ? " init" : "",
+             c->graph_per_call ? " graph-per-call" : "", c->normalise ? " normalise" : "",
+             c->softcap != 0 ? " softcap" : "", c->max_bias != 0 ? " alibi" : "",
+             c->sinks ? " sinks" : "", c->interleaved ? " interleaved" : "",
+             c->shared_rows ? " shared-rows" : "", c->poison ? " poison" : "", (int)c->offset);
 }

@@ -60,8 +60,9 @@ struct flash_case {
     bool graph_per_call; /* the state carries over from graph to graph */
     bool normalise;
     bool call_without_state;
-    int64_t offset;   /* bytes by which states and outputs lie beside a boundary of 64 */
-    double tolerance; /* absolute, of all differences; 0: none but the derived bounds */
+    bool start_by_init; /* varve_ggml_state_init in place of `first` */
+    int64_t offset;     /* bytes by which states and outputs lie beside a boundary of 64 */
+    double tolerance;   /* absolute, of all differences; 0: none but the derived bounds */
     bool stock_in_f32;
 };
 

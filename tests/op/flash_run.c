@@ -76,6 +76,15 @@ static size_t graph_bytes(struct run *run) {
     return each * (size_t)(2 * run->c->n_call + 2) + 2 * masks + (1 << 20);
 }
 
+/* An empty state; its o is never read, so it may hold NaN. */
+static void make_empty(struct run *run, struct ggml_tensor *state) {
+    if (!varve_ggml_state_init(state)) failed(run, "varve_ggml_state_init failed");
+    const int64_t n = state->ne[0];
+    for (int64_t r = 0; r < ggml_nrows(state); r++) {
+        memset((float *)state->data + r * n + 2, 0xFF, (size_t)(n - 2) * sizeof(float));
+    }
+}
+
 static void leaves_of(struct run *run, enum flash_way way) {
     const struct flash_case *const c = run->c;
     const int n_state = way == FLASH_PARTIALS ? c->n_call : 1;
@@ -91,6 +100,7 @@ static void leaves_of(struct run *run, enum flash_way way) {
     }
     if (way != FLASH_PARTIALS && c->output == FLASH_OUTPUT_REDIRECT) run->target = new_target(run);
     flash_leaves_end(&run->leaves);
+    for (int i = 0; i < n_state && c->start_by_init; i++) make_empty(run, run->states[i]);
 }
 
 /* The state of call i: a leaf, or made in the graph. */
@@ -159,7 +169,7 @@ static struct ggml_tensor *call(struct run *run, const struct part_rows *rows,
 
 static struct varve_ggml_state_params params_of(const struct run *run, int i, int n_call) {
     return (struct varve_ggml_state_params){.struct_bytes = sizeof(struct varve_ggml_state_params),
-                                            .first = i == 0,
+                                            .first = i == 0 && !run->c->start_by_init,
                                             .final = i == n_call - 1,
                                             .normalise = run->c->normalise,
                                             .output = run->output,
@@ -216,8 +226,9 @@ static bool compute(struct run *run, struct ggml_tensor *y) {
 
 static void run_one_call(struct run *run) {
     const struct part_rows rows = {.n = {run->data->n_rows[0], run->data->n_rows[1]}};
-    const struct varve_ggml_state_params params = params_of(run, 0, 1);
+    struct varve_ggml_state_params params = params_of(run, 0, 1);
     struct ggml_tensor *const state = run->c->call_without_state ? NULL : state_of(run, 0);
+    params.first = params.first || state == NULL;
     const bool plain =
         state == NULL && params.sinks == NULL && params.output == NULL && params.n_thread_max == 0;
     struct ggml_tensor *const y = call(run, &rows, state, plain ? NULL : &params);
