@@ -3,6 +3,7 @@
 #   examples/*.c       one program each             label unit (op_*.c, with ggml: label ggml)
 #   tests/check/*.c    one program, varve-verify    label check (cmake/verify.cmake)
 #   tests/ggml/*.c     one program each, with ggml  label ggml
+#   tests/op/*.c       see tests_op.cmake           label ggml
 #   tests/system/*.py  one test each                label system (common.py and _*.py are helpers;
 #                      test_asan*.py run after the asan build, found in VARVE_ASAN_BUILD)
 #   tools/lint_*.py    one test each                label lint
@@ -78,6 +79,8 @@ foreach(source IN LISTS ggml_test_sources)
     ${ggml_lib}/libggml-base.so ${CMOCKA_LIBRARY} m Threads::Threads ${CMAKE_DL_LIBS})
   varve_test(ggml-${name} ggml 1200 test-ggml-${name})
 endforeach()
+
+include(cmake/tests_op.cmake)
 
 # ---- system tests and lints -----------------------------------------------------------------
 file(GLOB system_sources CONFIGURE_DEPENDS tests/system/*.py)
