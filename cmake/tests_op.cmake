@@ -32,7 +32,7 @@ add_executable(test-flash-attn-state ${flash_sources})
 target_compile_definitions(test-flash-attn-state PRIVATE
   VARVE_TORCH_SCRIPT="${PROJECT_SOURCE_DIR}/tests/op/torch_sdpa.py")
 target_include_directories(test-flash-attn-state PRIVATE tests)
-target_link_libraries(test-flash-attn-state PRIVATE varve-op ${check_library} varve_internal
+target_link_libraries(test-flash-attn-state PRIVATE varve-op varve_check_library varve_internal
   varve_ggml_headers ${op_ggml} m Threads::Threads)
 varve_test(op-flash-attn-state ggml 900 test-flash-attn-state)
 
@@ -41,7 +41,7 @@ foreach(source IN LISTS op_test_sources)
   varve_test_name(name ${source})
   add_executable(test-op-${name} ${source})
   target_include_directories(test-op-${name} PRIVATE tests ${CMOCKA_INCLUDE})
-  target_link_libraries(test-op-${name} PRIVATE varve-op ${check_library} varve_internal
+  target_link_libraries(test-op-${name} PRIVATE varve-op varve_check_library varve_internal
     varve_ggml_headers ${op_ggml} ${CMOCKA_LIBRARY} m Threads::Threads)
   varve_test(op-${name} ggml 600 test-op-${name})
 endforeach()
