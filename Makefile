@@ -32,7 +32,7 @@ help:
 	@echo 'make test     everything that must hold; up to 40 min the first time, 15 min later'
 	@echo 'make check    the quick part of the tests: units, kernels, lints'
 	@echo 'make demo     a question about a long text: varve beside stock llama.cpp'
-	@echo 'make bench    kernels, one attention, llama-bench beside stock (BENCH=--quick: minutes)'
+	@echo 'make bench    kernels, one attention and llama-bench beside stock (BENCH=--quick: minutes)'
 	@echo 'make asan     unit and kernel tests under AddressSanitizer and UBSan (build-asan/)'
 	@echo 'make tsan     the same under ThreadSanitizer, with clang (build-tsan/)'
 	@echo 'make lint     format and structure of the source'
@@ -62,8 +62,8 @@ demo:
 	@exec $(PYTHON) tools/demo.py --build $(BUILD)
 
 bench: build
-	@$(BUILD)/bin/varve-check --bench
-	@$(BUILD)/bin/bench-attend
+	@$(BUILD)/bin/varve verify --quick --bench
+	@$(BUILD)/bin/varve bench --case all --kv 8192 --type-k f16,q8_0,q4_0 --seconds 5
 	@exec $(PYTHON) bench/llama_bench.py --build $(BUILD) $(BENCH)
 
 asan tsan:

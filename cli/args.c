@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,4 +105,9 @@ bool cli_tiers(const char *option, const char *value, const char **out) {
 
 bool cli_sinks(const char *option, const char *value, int64_t *out) {
     return cli_integer(option, value, 0, VARVE_HOT_ROWS_MAX, out);
+}
+
+int64_t cli_usable_cpus(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 4;
 }

@@ -27,8 +27,13 @@ bool cli_bytes(const char *option, const char *value, int64_t *out);     /* 64M 
 bool cli_tiers(const char *option, const char *value, const char **out); /* f16:W or none */
 bool cli_sinks(const char *option, const char *value, int64_t *out);     /* rows */
 
+/* CPUs that this process may use: the default number of threads. */
+int64_t cli_usable_cpus(void);
+
 /* Subcommands. argv[0] is the name to show in messages, as in "varve exec". */
 int cmd_exec(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 
 #endif

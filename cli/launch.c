@@ -54,7 +54,7 @@ bool launch_find_library(const char *name, char *path, size_t path_bytes) {
     return false;
 }
 
-bool launch_find_program(const char *name, char *path, size_t path_bytes) {
+bool launch_find_program(const char *name, const char *needs, char *path, size_t path_bytes) {
     char folder[PATH_MAX];
     if (!own_folder(folder, sizeof(folder))) {
         return false;
@@ -62,8 +62,13 @@ bool launch_find_program(const char *name, char *path, size_t path_bytes) {
     if (find_in(folder, ".", name, path, path_bytes)) {
         return true;
     }
-    cli_say("%s not found in %s; it is built when llama.cpp's libllama.so is there: run make build",
-            name, folder);
+    if (needs != NULL) {
+        cli_say("%s not found in %s; it is built when %s are there: run make build", name, folder,
+                needs);
+    } else {
+        cli_say("%s not found in %s, where it is built and installed with this program", name,
+                folder);
+    }
     return false;
 }
 

@@ -16,9 +16,10 @@ struct launch_tiers {
 #define LAUNCH_TIERS_UNSET \
     { NULL, -1, -1 }
 
-/* Path of one of our libraries or programs, relative to this program. */
+/* Path of one of our libraries or programs, relative to this program. `needs`: what the program is
+ * built with, for the message when it is not there; NULL: nothing special. */
 bool launch_find_library(const char *name, char *path, size_t path_bytes);
-bool launch_find_program(const char *name, char *path, size_t path_bytes);
+bool launch_find_program(const char *name, const char *needs, char *path, size_t path_bytes);
 
 bool launch_set(const char *name, const char *value);
 bool launch_set_tiers(const struct launch_tiers *tiers);

@@ -1,11 +1,10 @@
-# Toolchain: 64-bit ARM from another machine, with Debian's gcc-aarch64-linux-gnu; what is built runs
-# under qemu-user. Programs are static, so that they need no libraries of that machine.
+# Toolchain: 64-bit ARM from another machine, with Debian's gcc-aarch64-linux-gnu. What is built runs
+# under qemu-user, with the C library of that package.
 
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
-set(CMAKE_EXE_LINKER_FLAGS_INIT -static)
-set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L /usr/aarch64-linux-gnu)
 
 set(CMAKE_FIND_ROOT_PATH /usr/aarch64-linux-gnu)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)

@@ -1,8 +1,9 @@
 # Every file in tests/ and every tools/lint_*.py is found by its name; nothing is listed here.
 #   tests/unit/*.c     one cmocka program each      label unit
 #   examples/*.c       one program each             label unit (op_*.c, with ggml: label ggml)
-#   tests/check/*.c    one program, varve-check     label check
+#   tests/check/*.c    one program, varve-verify    label check (cmake/verify.cmake)
 #   tests/ggml/*.c     one program each, with ggml  label ggml
+#   tests/op/*.c       see tests_op.cmake           label ggml
 #   tests/system/*.py  one test each                label system (common.py and _*.py are helpers;
 #                      test_asan*.py run after the asan build, found in VARVE_ASAN_BUILD)
 #   tools/lint_*.py    one test each                label lint
@@ -35,25 +36,17 @@ function(varve_test_name out source)
   set(${out} ${name} PARENT_SCOPE)
 endfunction()
 
-# ---- kernel checker: also a library, so that other tests can use its oracle -----------------
-file(GLOB check_sources CONFIGURE_DEPENDS tests/check/*.c)
-set(check_library "")
-if(VARVE_ARCH STREQUAL "arm")           # GCC 12 crashes over one of its loops
-  set_source_files_properties(tests/check/oracle.c PROPERTIES COMPILE_OPTIONS
-    -fno-tree-vectorize)
-endif()
-if(check_sources)
-  add_library(varve_check_objs OBJECT ${check_sources})
-  target_compile_definitions(varve_check_objs PRIVATE _GNU_SOURCE)
-  target_include_directories(varve_check_objs PRIVATE tests)
-  target_link_libraries(varve_check_objs PRIVATE varve_internal)
-  add_executable(varve-check $<TARGET_OBJECTS:varve_check_objs>)
-  target_link_libraries(varve-check PRIVATE varve_internal m Threads::Threads)
-  set_target_properties(varve-check PROPERTIES LINKER_LANGUAGE C)
-  add_library(varve_check_library STATIC $<TARGET_OBJECTS:varve_check_objs>)
-  set_target_properties(varve_check_library PROPERTIES LINKER_LANGUAGE C)
-  set(check_library varve_check_library)
-  varve_test(check check 900 varve-check)
+# ---- kernel checker -------------------------------------------------------------------------
+varve_test(check check 900 varve-verify --quick)
+
+# ---- the same for ARM, where a cross compiler and an emulator are installed -----------------
+if(NOT VARVE_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
+  include(ProcessorCount)
+  ProcessorCount(cores)
+  varve_test(qemu-aarch64 check 900 ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR}
+    -DXXHASH_INCLUDE=${XXHASH_INCLUDE} -DJOBS=${cores} -P ${PROJECT_SOURCE_DIR}/cmake/qemu.cmake)
+  set_tests_properties(qemu-aarch64 PROPERTIES SKIP_REGULAR_EXPRESSION "qemu-aarch64: SKIPPED"
+    PROCESSORS 2)
 endif()
 
 # ---- unit tests -----------------------------------------------------------------------------
@@ -69,7 +62,7 @@ foreach(source IN LISTS unit_sources)
   add_executable(test-${name} ${source})
   target_compile_definitions(test-${name} PRIVATE _GNU_SOURCE)
   target_include_directories(test-${name} PRIVATE tests ${CMOCKA_INCLUDE})
-  target_link_libraries(test-${name} PRIVATE ${check_library} varve_internal ${CMOCKA_LIBRARY} m
+  target_link_libraries(test-${name} PRIVATE varve_check_library varve_internal ${CMOCKA_LIBRARY} m
     Threads::Threads)
   varve_test(unit-${name} unit 600 test-${name})
 endforeach()
@@ -94,11 +87,13 @@ foreach(source IN LISTS ggml_test_sources)
   varve_test_name(name ${source})
   add_executable(test-ggml-${name} ${source})
   target_include_directories(test-ggml-${name} PRIVATE tests ggml ${CMOCKA_INCLUDE})
-  target_link_libraries(test-ggml-${name} PRIVATE ${check_library} varve_internal
+  target_link_libraries(test-ggml-${name} PRIVATE varve_check_library varve_internal
     varve_ggml_headers ${ggml_lib}/libggml.so ${ggml_lib}/libggml-cpu.so
     ${ggml_lib}/libggml-base.so ${CMOCKA_LIBRARY} m Threads::Threads ${CMAKE_DL_LIBS})
   varve_test(ggml-${name} ggml 1200 test-ggml-${name})
 endforeach()
+
+include(cmake/tests_op.cmake)
 
 # ---- system tests and lints -----------------------------------------------------------------
 file(GLOB system_sources CONFIGURE_DEPENDS tests/system/*.py)

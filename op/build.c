@@ -244,10 +244,11 @@ bool varve_ggml_state_sizes(const struct ggml_tensor *q, const struct ggml_tenso
                             const struct ggml_tensor *v_quant, int32_t n_thread_max,
                             struct varve_ggml_state_sizes *sizes) {
     struct varve_ggml_state_params p = {.first = true, .final = true};
-    if (sizes == NULL || n_thread_max < 0) {
-        return op_refuse(__func__, "%s, expected %s",
-                         sizes == NULL ? "sizes: NULL" : "n_thread_max: negative",
-                         sizes == NULL ? "memory for them" : "0 or more");
+    if (sizes == NULL) {
+        return op_refuse(__func__, "sizes: NULL, expected memory for them");
+    }
+    if (n_thread_max < 0) {
+        return op_refuse(__func__, "n_thread_max: is %d, expected 0 or more", (int)n_thread_max);
     }
     p.n_thread_max = n_thread_max;
     struct op_args args = {.function = __func__,

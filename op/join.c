@@ -95,6 +95,7 @@ static const float *row_of(const struct join *join, const struct target *target,
     merge_record(join, at);
     if (trace_level() > 0) {
         trace_record(&join->slot->after, join->sum);
+        trace_state(join->slot, at, join->sum, 2 + (int64_t)join->call->with.head_dim_v);
     }
     return target->is_state ? state_row(join, target) : result_row(join, at.h);
 }

@@ -63,19 +63,20 @@ void trace_start_join(struct op_slot *slot) {
     slot->result.origin = ORIGIN_NONE;
 }
 
+/* fminf and fmaxf would hide a NaN. */
+static float smaller(float a, float b) { return isnan(a) || isnan(b) ? NAN : fminf(a, b); }
+static float larger(float a, float b) { return isnan(a) || isnan(b) ? NAN : fmaxf(a, b); }
+
+static struct op_range range_both(struct op_range a, struct op_range b) {
+    return (struct op_range){smaller(a.m_low, b.m_low), larger(a.m_high, b.m_high),
+                             smaller(a.s_low, b.s_low), larger(a.s_high, b.s_high)};
+}
+
 void trace_record(struct op_range *range, const float *record) {
     if (trace_level() == 0) {
         return;
     }
-    range->m_low = fminf(range->m_low, record[0]);
-    range->m_high = fmaxf(range->m_high, record[0]);
-    range->s_low = fminf(range->s_low, record[1]);
-    range->s_high = fmaxf(range->s_high, record[1]);
-}
-
-static struct op_range range_both(struct op_range a, struct op_range b) {
-    return (struct op_range){fminf(a.m_low, b.m_low), fmaxf(a.m_high, b.m_high),
-                             fminf(a.s_low, b.s_low), fmaxf(a.s_high, b.s_high)};
+    *range = range_both(*range, (struct op_range){record[0], record[0], record[1], record[1]});
 }
 
 /* Whether a comes first: by origin, then by place. The order does not depend on threads. */
@@ -106,6 +107,12 @@ static bool all_finite(const float *x, int64_t n) {
 void trace_result(struct op_slot *slot, struct op_index at, const float *row, int64_t n) {
     if (trace_level() >= 2 && !all_finite(row, n)) {
         note(&slot->result, (struct op_finding){ORIGIN_COMPUTED, 0, at.b, at.i, at.h});
+    }
+}
+
+void trace_state(struct op_slot *slot, struct op_index at, const float *record, int64_t n) {
+    if (record[0] != -INFINITY) { /* an empty one is fine */
+        trace_result(slot, at, record, n);
     }
 }
 

@@ -18,8 +18,9 @@ void trace_record(struct op_range *range, const float *record);
 /* Level 2: this thread's share of the inputs that some query sees. */
 void trace_inputs(const struct op_call *call, char *base, int thread, int n_thread);
 
-/* Level 2: a row of the result. */
+/* Level 2: a row of the result; a record that goes into the state. */
 void trace_result(struct op_slot *slot, struct op_index at, const float *row, int64_t n);
+void trace_state(struct op_slot *slot, struct op_index at, const float *record, int64_t n);
 
 /* Called by each thread that worked on join, at its end; the last one prints. plan may be NULL. */
 void trace_leave(const struct op_call *call, char *base, const struct varve_plan *plan,

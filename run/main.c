@@ -2,6 +2,7 @@
 #include "args.h"
 #include "child.h"
 #include "input.h"
+#include "json_file.h"
 #include "options.h"
 #include "report.h"
 #include "stop.h"
@@ -9,8 +10,6 @@
 
 #include "varve/varve.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,33 +96,10 @@ static json_t *figures(const struct run_options *o, json_t *runs) {
                      "chat", o->chat, "runs", runs);
 }
 
-/* Opened before the runs, which may take minutes, and emptied when there is something to write. */
-static int open_json(const char *path) {
-    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        cli_say("--json %s: cannot be written: %s", path, strerror(errno));
-    }
-    return fd;
-}
-
-static bool write_json(const char *path, int fd, json_t *root) {
-    const bool is_empty = ftruncate(fd, 0) == 0 || errno == EINVAL; /* no file but a device */
-    errno = 0;
-    const bool ok = is_empty && root != NULL && json_dumpfd(root, fd, JSON_INDENT(2)) == 0 &&
-                    write(fd, "\n", 1) == 1;
-    const int reason = errno;
-    if (close(fd) != 0 || !ok) {
-        cli_say("--json %s: the figures could not be written: %s", path,
-                strerror(reason != 0 ? reason : errno));
-        return false;
-    }
-    return true;
-}
-
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 static bool run(const struct run_options *options, struct run_text prompt) {
-    const int json = options->json != NULL ? open_json(options->json) : -1;
+    const int json = options->json != NULL ? json_file_open(options->json) : -1;
     json_t *runs = json_array();
     if (runs == NULL || (options->json != NULL && json < 0)) {
         json_decref(runs);
@@ -137,10 +113,11 @@ static bool run(const struct run_options *options, struct run_text prompt) {
     summary_show(runs);
     if (json >= 0 && json_array_size(runs) > 0) {
         json_t *root = figures(options, runs);
-        ok = write_json(options->json, json, root) && ok;
+        ok = json_file_write(options->json, json, root) && ok;
         json_decref(root);
-    } else if (json >= 0) {
-        close(json);
+    }
+    if (json >= 0) {
+        ok = json_file_close(options->json, json) && ok;
     }
     json_decref(runs);
     return ok;

@@ -5,7 +5,6 @@
 #include <argp.h>
 #include <errno.h>
 #include <math.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,11 +124,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return set_option(key, arg, state->input) ? 0 : EINVAL;
 }
 
-static int64_t usable_cpus(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 4;
-}
-
 static bool unset(const char *name) {
     const char *value = getenv(name);
     return value == NULL || value[0] == '\0';
@@ -171,7 +165,7 @@ bool options_parse(int argc, char **argv, struct run_options *o) {
                               .type_v = "q4_0",
                               .tiers = LAUNCH_TIERS_UNSET,
                               .n_predict = 128,
-                              .n_threads = usable_cpus()};
+                              .n_threads = cli_usable_cpus()};
     if (argp_parse(&argp, argc, argv, 0, NULL, o) != 0) {
         return false;
     }

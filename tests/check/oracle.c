@@ -46,8 +46,7 @@ double oracle_slope(const struct varve_attention *attention, int32_t head) {
     return pow(2, -(double)attention->max_bias * (2 * (head - n_power) + 1) / (2 * n_power));
 }
 
-static float mask_value(const struct view *view, int64_t column) {
-    const struct varve_mask *const mask = view->io->mask;
+static float mask_value(const struct view *view, const struct varve_mask *mask, int64_t column) {
     const char *const p =
         (const char *)mask->data + view->batch % mask->n_batch * mask->batch_stride +
         view->head % mask->n_head * mask->head_stride + view->query * mask->row_stride + 2 * column;
@@ -63,8 +62,9 @@ static double row_bias(const struct view *view, const struct varve_segment *segm
     if (a->causal && distance < 0) return -INFINITY;
     if (a->window != 0 && distance >= a->window) return -INFINITY;
     const double slope = oracle_slope(a, view->head);
-    if (view->io->mask != NULL) {
-        const double value = mask_value(view, segment->mask_column + r);
+    const struct varve_mask *const mask = segment->mask != NULL ? segment->mask : view->io->mask;
+    if (mask != NULL) {
+        const double value = mask_value(view, mask, segment->mask_column + r);
         return value == -INFINITY ? value : slope * value;
     }
     return a->max_bias != 0 ? -slope * fabs((double)distance) : 0;

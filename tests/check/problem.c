@@ -130,12 +130,11 @@ bool problem_run(const struct varve_context *context, struct problem *problem, i
     return status == VARVE_OK;
 }
 
-/* Largest |a - b| / bound; equal values and equal infinities differ by nothing. The derived bound
- * is one for the worst case, which rounding does not meet; so it is cut at TIGHT of the largest
- * value, which no correct kernel has come near and most faults exceed. What rounded weights may
- * add, one figure for n_each values, comes on top. */
-static double compare(const float *value, const double *expected, const double *bound,
-                      const double *rounding, int64_t n_each, int64_t n) {
+/* The derived bound is one for the worst case, which rounding does not meet; so it is cut at TIGHT
+ * of the largest value, which no correct kernel has come near and most faults exceed. What rounded
+ * weights may add, one figure for n_each values, comes on top. */
+double problem_ratio(const float *value, const double *expected, const double *bound,
+                     const double *rounding, int64_t n_each, int64_t n) {
     double worst = 0, largest = 0;
     for (int64_t i = 0; i < n; i++) {
         if (isfinite(expected[i])) largest = fmax(largest, fabs(expected[i]));
@@ -158,10 +157,11 @@ double problem_error(const struct problem *problem) {
     oracle_attention_bounds(&problem->attention, &problem->io, expected,
                             expected + problem->n_output, bound, bound + problem->n_output,
                             rounding);
-    const double output = compare(problem->output, expected, bound, rounding,
-                                  problem->attention.head_dim_v, problem->n_output);
-    const double lse = compare(problem->lse, expected + problem->n_output,
-                               bound + problem->n_output, none, problem->n_lse + 1, problem->n_lse);
+    const double output = problem_ratio(problem->output, expected, bound, rounding,
+                                        problem->attention.head_dim_v, problem->n_output);
+    const double lse =
+        problem_ratio(problem->lse, expected + problem->n_output, bound + problem->n_output, none,
+                      problem->n_lse + 1, problem->n_lse);
     free(expected);
     free(bound);
     free(rounding);

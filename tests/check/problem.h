@@ -40,5 +40,9 @@ bool problem_run(const struct varve_context *context, struct problem *problem, i
  * bound derived in docs/NUMERICS.md 5, or 1e-5 of the largest value if that is less. At most 1 when
  * all is well; infinite when a value is not finite. */
 double problem_error(const struct problem *problem);
+/* The same for n values of which n_each share one figure in `rounding`, which is allowed on top of
+ * the bound. Equal values and equal infinities differ by nothing. */
+double problem_ratio(const float *value, const double *expected, const double *bound,
+                     const double *rounding, int64_t n_each, int64_t n);
 
 #endif

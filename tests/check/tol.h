@@ -91,6 +91,13 @@ static inline double tol_lse(int64_t n_row, double logit_error, double abs_lse) 
     return tol_weight(logit_error) + (double)(4 * n_row + 8) * TOL_U + 4 * TOL_U * abs_lse;
 }
 
+/* A state of the op for ggml that is stored divided (m = LSE, s = 1) after each of n_call calls:
+ * per call the LSE is off by u |LSE| + 5 u (log, sum), which scales the rows so far against those
+ * to come, and the division by u. abs_output: sum of w |v|. (NUMERICS "normalised states") */
+static inline double tol_normalised(int64_t n_call, double abs_lse, double abs_output) {
+    return (double)n_call * (abs_lse + 6) * TOL_U * abs_output;
+}
+
 /* Encoding: an integer grid of step d misses a value inside its range by d / 2, and by one step
  * where the top of the range is cut off (q4_0, q5_0: +8 becomes +7); d itself, and m, are rounded
  * to F16 (2^-11 relative, 2^-25 absolute below its normal range), which the integer multiplies.

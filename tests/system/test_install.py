@@ -109,6 +109,11 @@ def installed_files(prefix):
     assert "exec" in said, f"varve --help does not mention exec:\n{said}"
     if (prefix / "bin" / "varve-run").exists():  # finds llama.cpp's libraries from there
         assert "--compare" in run(prefix / "bin" / "varve", "run", "--help")
+    if (prefix / "bin" / "varve-bench").exists():  # finds ggml's libraries from there
+        said = run(prefix / "bin" / "varve", "bench", "--kv", "256", "--layers", "1", "--seconds", "0.05")
+        assert "decode" in said, said
+    said = run(prefix / "bin" / "varve", "verify", "--quick", "--isa", "scalar")
+    assert said.splitlines()[-1].endswith("kernels checked, 0 failed"), said
     for name in ("libggml-varve.so", "libvarve-preload.so"):
         dynamic = run("readelf", "-d", prefix / "lib" / name)
         assert "RPATH" not in dynamic and "RUNPATH" not in dynamic, f"{name} has an RPATH"

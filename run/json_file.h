@@ -1,0 +1,18 @@
+/* A file of JSON that is written at the end of a long run: opened before it, so that a path that
+ * cannot be written is an error at once, and emptied when there is something to write. */
+#ifndef VARVE_RUN_JSON_FILE_H
+#define VARVE_RUN_JSON_FILE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+/* Negative after a line. */
+int json_file_open(const char *path);
+
+/* Replaces the content. False after a line. May be called again. */
+bool json_file_write(const char *path, int fd, json_t *root);
+
+/* False after a line. */
+bool json_file_close(const char *path, int fd);
+
+#endif
