@@ -21,7 +21,7 @@ VEC_INLINE void load_pairs(const uint32_t *x, uint8x16_t k[8]) {
 /* nq queries x 16 rows of one block: unsigned codes by two queries, of which the second is the
  * first again where there is only one. What 128 in each code adds is taken off at the end. */
 VEC_INLINE void score_tile(const struct varve_packscore_args *args, int32_t a0, int32_t r,
-                           int32_t b, const int32_t nq) {
+                           int32_t b, const int32_t nq, const bool has_min) {
     const struct varve_queries *const q = args->q;
     const uint32_t *const x = args->x + (int64_t)b * (VARVE_BLOCK / 4) * VARVE_TILE_ROWS + r;
     const int8_t *const i = q->i + (int64_t)a0 * q->ld + b * VARVE_BLOCK;
@@ -54,20 +54,28 @@ VEC_INLINE void score_tile(const struct varve_packscore_args *args, int32_t a0, 
             dot[4 * a + v] = vsubq_s32(own, more);
         }
     }
-    pack_add(args, a0, r, b, nq, dot);
+    pack_add(args, a0, r, b, nq, has_min, dot);
 }
 
-void varve_packscore_q8_i8mm(const struct varve_packscore_args *args) {
+VEC_INLINE void score(const struct varve_packscore_args *args, const bool has_min) {
     const int32_t n = args->q->n;
     for (int32_t r = 0; r < args->n_row; r += 16) {
         for (int32_t b = 0; b < args->q->n_block; b++) {
             int32_t a = 0;
-            for (; a + 4 <= n; a += 4) score_tile(args, a, r, b, 4);
+            for (; a + 4 <= n; a += 4) score_tile(args, a, r, b, 4, has_min);
             if (a + 2 <= n) {
-                score_tile(args, a, r, b, 2);
+                score_tile(args, a, r, b, 2, has_min);
                 a += 2;
             }
-            if (a < n) score_tile(args, a, r, b, 1);
+            if (a < n) score_tile(args, a, r, b, 1, has_min);
         }
+    }
+}
+
+void varve_packscore_q8_i8mm(const struct varve_packscore_args *args) {
+    if (args->mk == NULL) {
+        score(args, false);
+    } else {
+        score(args, true);
     }
 }

@@ -1,4 +1,4 @@
-#include "kernel/quant_neon.h"
+#include "kernel/score_neon.h"
 
 /* -------------------------------------------------------------------------------- float formats */
 
@@ -8,33 +8,40 @@ VEC_INLINE void score_float_tile(const struct varve_score_args *args,
                                  const enum varve_format format, int32_t a0, int32_t r0,
                                  const int32_t nq, const int32_t nr) {
     const struct varve_queries *const q = args->q;
-    const float *const f = q->f + (int64_t)a0 * q->ld;
+    const float *f[4];
     const uint8_t *k[8];
     float32x4_t sum[16];
     VEC_UNROLL
     for (int32_t i = 0; i < nr; i++) k[i] = args->rows[vec_min_i32(r0 + i, args->n_row - 1)];
     VEC_UNROLL
+    for (int32_t a = 0; a < nq; a++) {
+        f[a] = q->f + (int64_t)(a0 + a) * q->ld;
+        __asm__("" : "+r"(f[a])); /* an address each, not one and sums with multiples of ld */
+    }
+    VEC_UNROLL
     for (int32_t i = 0; i < nq * nr; i++) sum[i] = vec_zero();
+    const int32_t head_dim = q->head_dim;
     int32_t c = 0;
-    for (; c + 8 <= q->head_dim; c += 8) {
-        float32x4_t x[8], y[2];
-        VEC_UNROLL
-        for (int32_t a = 0; a < nq; a++) {
-            x[2 * a] = vld1q_f32(f + (int64_t)a * q->ld + c);
-            x[2 * a + 1] = vld1q_f32(f + (int64_t)a * q->ld + c + 4);
-        }
+    for (; c + 8 <= head_dim; c += 8) {
+        float32x4_t y[8][2];
         VEC_UNROLL
         for (int32_t i = 0; i < nr; i++) {
-            vec_load_float_8(format, k[i] + quant_row_bytes(format, c), y);
+            vec_load_float_8(format, k[i] + quant_row_bytes(format, c), y[i]);
+        }
+        VEC_UNROLL
+        for (int32_t half = 0; half < 2; half++) {
             VEC_UNROLL
             for (int32_t a = 0; a < nq; a++) {
-                sum[a * nr + i] = vfmaq_f32(sum[a * nr + i], x[2 * a], y[0]);
-                sum[a * nr + i] = vfmaq_f32(sum[a * nr + i], x[2 * a + 1], y[1]);
+                const float32x4_t x = vld1q_f32(f[a] + c + 4 * half);
+                VEC_UNROLL
+                for (int32_t i = 0; i < nr; i++) {
+                    sum[a * nr + i] = vfmaq_f32(sum[a * nr + i], x, y[i][half]);
+                }
             }
         }
     }
-    for (; c < q->head_dim; c += VEC_LANES) {
-        const int32_t n_value = q->head_dim - c;
+    for (; c < head_dim; c += VEC_LANES) {
+        const int32_t n_value = head_dim - c;
         VEC_UNROLL
         for (int32_t i = 0; i < nr; i++) {
             const uint8_t *const p = k[i] + quant_row_bytes(format, c);
@@ -42,7 +49,7 @@ VEC_INLINE void score_float_tile(const struct varve_score_args *args,
                                                        : vec_load_float_part(format, p, n_value);
             VEC_UNROLL
             for (int32_t a = 0; a < nq; a++) {
-                const float32x4_t x = vld1q_f32(f + (int64_t)a * q->ld + c);
+                const float32x4_t x = vld1q_f32(f[a] + c);
                 sum[a * nr + i] = vfmaq_f32(sum[a * nr + i], x, y);
             }
         }
@@ -88,28 +95,6 @@ SCORE_FLOAT(varve_score_f16_neon, VARVE_FORMAT_F16)
 SCORE_FLOAT(varve_score_bf16_neon, VARVE_FORMAT_BF16)
 
 /* ---------------------------------------------------------------------------- quantized formats */
-
-struct score_codes {
-    int8x16_t x[8];
-};
-
-struct score_query {
-    const int8_t *i;
-};
-
-VEC_INLINE void score_codes(const enum varve_format f, const int32x4_t x[8],
-                            struct score_codes *codes) {
-    (void)f;
-    VEC_UNROLL
-    for (int32_t j = 0; j < 8; j++) codes->x[j] = vreinterpretq_s8_s32(x[j]);
-}
-
-VEC_INLINE void score_query(const enum varve_format f, const int8_t *i, int32_t n_block,
-                            struct score_query *query) {
-    (void)f;
-    (void)n_block;
-    query->i = i;
-}
 
 /* Products of one row, a half of each vector, with the codes 8j .. of `from` and of the next j. */
 VEC_INLINE int16x8_t score_multiply(const int8x16_t *x, const int8x16_t *y, const bool upper,
@@ -157,10 +142,7 @@ VEC_INLINE int32x4_t score_dot(const enum varve_format f, const struct score_cod
     int8x16_t y[4];
     (void)q_sum;
     VEC_UNROLL
-    for (int32_t j = 0; j < 4; j++) {
-        const int8x8_t half = vld1_s8(query->i + b * VARVE_BLOCK + 8 * j);
-        y[j] = vcombine_s8(half, half);
-    }
+    for (int32_t j = 0; j < 4; j++) y[j] = score_twice(query, b, j);
     return quant_is_wide(f) ? score_dot_wide(codes, y) : score_dot_narrow(codes, y);
 }
 
