@@ -2,6 +2,7 @@
 #   tests/unit/*.c     one cmocka program each      label unit
 #   examples/*.c       one program each             label unit (op_*.c, with ggml: label ggml)
 #   tests/check/*.c    one program, varve-verify    label check (cmake/verify.cmake)
+#   tests/check/*.py   one test each                label check (not with sanitizers)
 #   tests/ggml/*.c     one program each, with ggml  label ggml
 #   tests/op/*.c       see tests_op.cmake           label ggml
 #   tests/system/*.py  one test each                label system (common.py and _*.py are helpers;
@@ -94,6 +95,15 @@ foreach(source IN LISTS ggml_test_sources)
 endforeach()
 
 include(cmake/tests_op.cmake)
+
+# ---- what the checker counts ----------------------------------------------------------------
+file(GLOB check_scripts CONFIGURE_DEPENDS tests/check/*.py)
+foreach(source IN LISTS check_scripts)
+  if(Python3_FOUND AND NOT VARVE_SANITIZE)
+    varve_test_name(name ${source})
+    varve_test(check-${name} check 600 ${Python3_EXECUTABLE} ${source})
+  endif()
+endforeach()
 
 # ---- system tests and lints -----------------------------------------------------------------
 file(GLOB system_sources CONFIGURE_DEPENDS tests/system/*.py)

@@ -29,6 +29,7 @@ struct check {
     bool brief;         /* not all row counts */
     uint32_t n_queries; /* calls of check_queries */
     bool bench;
+    bool count; /* with bench: instructions instead of time */
     const struct varve_kernels *scalar;
     const char *name; /* of what is being checked */
     char what[200];   /* the case at hand */
@@ -105,9 +106,19 @@ const uint8_t *check_forbidden(void);
 
 /* ---- benchmark ---- */
 
-/* Times a kernel and the scalar one on the same arguments and prints a line. */
-void check_bench(const struct check_line *line, check_fn *scalar,
+/* Times a kernel and the scalar one on the same arguments and prints a line; or counts the
+ * instructions of the kernel, if it is not scalar itself. */
+void check_bench(const struct check *check, const struct check_line *line, check_fn *scalar,
                  void (*call)(check_fn *, const void *), const void *args, double bytes,
                  double n_multiply);
+
+/* Queries of a tile to time; fewer to count, since a step takes some 20 microseconds. */
+static inline int32_t check_tile_queries(const struct check *check) {
+    return check->count ? 16 : 64;
+}
+
+/* Instructions of a call, by single steps: the same on every machine that runs the same code. -1:
+ * this system does not let a process be traced. */
+int64_t check_count(void (*call)(check_fn *, const void *), check_fn *run, const void *args);
 
 #endif

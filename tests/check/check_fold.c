@@ -135,7 +135,7 @@ static void bench(struct check *check, const struct check_line *line) {
                                          .p = fold.p,
                                          .alpha = fold.alpha,
                                          .o = fold.o};
-    check_bench(line, (check_fn *)scalar_of(check, line), call, &args,
+    check_bench(check, line, (check_fn *)scalar_of(check, line), call, &args,
                 D / format->block_values * format->block_bytes * VARVE_TILE_ROWS,
                 N * VARVE_TILE_ROWS * D);
     fold_destroy(&fold);

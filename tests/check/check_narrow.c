@@ -55,7 +55,7 @@ static void bench(struct check *check, const struct check_line *line) {
     float *const x = check_aligned(BUFFER_X, N * sizeof *x);
     for (int i = 0; i < N; i++) x[i] = check_unit(check);
     const struct varve_narrow_args args = {N, x, check_aligned(BUFFER_S, N * sizeof(uint16_t))};
-    check_bench(line, (check_fn *)check->scalar->narrow.run, call, &args, N * sizeof *x, 0);
+    check_bench(check, line, (check_fn *)check->scalar->narrow.run, call, &args, N * sizeof *x, 0);
 }
 
 void varve_check_narrow(struct check *check, const struct check_line *line) {

@@ -127,17 +127,38 @@ static void run_score(struct check *check, const struct check_line *line, int32_
 static void call_score(check_fn *run, const void *args) { ((varve_packscore_fn *)run)(args); }
 
 static void bench_score(struct check *check, const struct check_line *line) {
-    enum { D = 128, N = 64 };
+    enum { D = 128 };
+    const int32_t n = check_tile_queries(check);
     struct varve_queries q;
     struct rows rows;
-    queries_create(&q, check, QUERIES_NORMAL, N, D);
+    queries_create(&q, check, QUERIES_NORMAL, n, D);
     rows_create(&rows, check, varve_format_traits(VARVE_FORMAT_Q8_0), ROWS_NORMAL, D,
                 VARVE_TILE_ROWS);
     const struct pack pack = pack_rows(&rows, check->scalar->packk[VARVE_FORMAT_Q8_0].run);
-    float *const s = check_aligned(BUFFER_S, N * VARVE_TILE_ROWS * sizeof(float));
+    float *const s = check_aligned(BUFFER_S, (size_t)n * VARVE_TILE_ROWS * sizeof(float));
     const struct varve_packscore_args args = {&q, pack.x, pack.dk, pack.mk, VARVE_TILE_ROWS, s};
-    check_bench(line, (check_fn *)check->scalar->packscore.run, call_score, &args,
-                D * VARVE_TILE_ROWS, N * VARVE_TILE_ROWS * D);
+    check_bench(check, line, (check_fn *)check->scalar->packscore.run, call_score, &args,
+                D * VARVE_TILE_ROWS, n * VARVE_TILE_ROWS * D);
+    rows_destroy(&rows);
+}
+
+static void call_pack(check_fn *run, const void *args) { ((varve_packk_fn *)run)(args); }
+
+static void bench_pack(struct check *check, const struct check_line *line) {
+    enum { D = 128 };
+    const struct varve_format_traits *const format = varve_format_traits(line->index);
+    struct rows rows;
+    rows_create(&rows, check, format, ROWS_NORMAL, D, VARVE_TILE_ROWS);
+    const struct pack pack = pack_rows(&rows, (varve_packk_fn *)line->run);
+    const struct varve_packk_args args = {.format = format,
+                                          .head_dim = D,
+                                          .n_row = VARVE_TILE_ROWS,
+                                          .rows = rows.rows,
+                                          .x = pack.x,
+                                          .dk = pack.dk,
+                                          .mk = pack.mk};
+    check_bench(check, line, (check_fn *)check->scalar->packk[line->index].run, call_pack, &args,
+                D / format->block_values * format->block_bytes * VARVE_TILE_ROWS, 0);
     rows_destroy(&rows);
 }
 
@@ -146,6 +167,7 @@ void varve_check_packk(struct check *check, const struct check_line *line) {
         for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
             run_pack(check, line, n_row);
     }
+    if (check->bench) bench_pack(check, line);
 }
 
 void varve_check_packscore(struct check *check, const struct check_line *line) {

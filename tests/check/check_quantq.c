@@ -103,7 +103,7 @@ static void bench(struct check *check, const struct check_line *line) {
     for (int i = 0; i < args.head_dim; i++) x[i] = check_unit(check);
     args.x = x;
     allocate(&args);
-    check_bench(line, (check_fn *)check->scalar->quantq.run, call, &args,
+    check_bench(check, line, (check_fn *)check->scalar->quantq.run, call, &args,
                 (double)args.head_dim * sizeof *x, 0);
 }
 

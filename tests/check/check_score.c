@@ -100,7 +100,7 @@ static void bench(struct check *check, const struct check_line *line) {
         .rows = rows.rows,
         .n_row = VARVE_TILE_ROWS,
         .s = check_aligned(BUFFER_S, N * VARVE_TILE_ROWS * sizeof(float))};
-    check_bench(line, (check_fn *)check->scalar->score[line->index].run, call, &args,
+    check_bench(check, line, (check_fn *)check->scalar->score[line->index].run, call, &args,
                 D / format->block_values * format->block_bytes * VARVE_TILE_ROWS,
                 N * VARVE_TILE_ROWS * D);
     rows_destroy(&rows);

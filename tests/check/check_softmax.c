@@ -183,7 +183,7 @@ static void bench(struct check *check, const struct check_line *line) {
                                             .m = &max,
                                             .sum = &sum,
                                             .alpha = &alpha};
-    check_bench(line, (check_fn *)check->scalar->softmax.run, call, &args,
+    check_bench(check, line, (check_fn *)check->scalar->softmax.run, call, &args,
                 VARVE_TILE_ROWS * sizeof *s, 0);
 }
 

@@ -153,14 +153,15 @@ static void run_fold(struct check *check, const struct check_line *line, int32_t
 static void call_score(check_fn *run, const void *args) { ((varve_tilescore_fn *)run)(args); }
 static void call_fold(check_fn *run, const void *args) { ((varve_tilefold_fn *)run)(args); }
 
-enum { BENCH_D = 128, BENCH_N = 64 };
+enum { BENCH_D = 128 };
 
 static void bench_score(struct check *check, const struct check_line *line) {
     const bool q8 = line->index == 1;
+    const int32_t n = check_tile_queries(check);
     struct varve_queries q;
     struct rows rows;
     struct tile tile;
-    queries_create(&q, check, QUERIES_NORMAL, BENCH_N, BENCH_D);
+    queries_create(&q, check, QUERIES_NORMAL, n, BENCH_D);
     rows_create(&rows, check, varve_format_traits(q8 ? VARVE_FORMAT_Q8_0 : VARVE_FORMAT_F16),
                 ROWS_NORMAL, BENCH_D, VARVE_TILE_ROWS);
     tile_create(&tile, check, &rows);
@@ -170,21 +171,22 @@ static void bench_score(struct check *check, const struct check_line *line) {
         .dk = tile.dk,
         .mk = tile.mk,
         .n_row = VARVE_TILE_ROWS,
-        .s = check_aligned(BUFFER_S, BENCH_N * VARVE_TILE_ROWS * sizeof(float))};
-    check_bench(line, (check_fn *)check->scalar->tilescore[line->index].run, call_score, &args,
-                BENCH_D * VARVE_TILE_ROWS * sizeof(float), BENCH_D * VARVE_TILE_ROWS * BENCH_N);
+        .s = check_aligned(BUFFER_S, (size_t)n * VARVE_TILE_ROWS * sizeof(float))};
+    check_bench(check, line, (check_fn *)check->scalar->tilescore[line->index].run, call_score,
+                &args, BENCH_D * VARVE_TILE_ROWS * sizeof(float), BENCH_D * VARVE_TILE_ROWS * n);
     rows_destroy(&rows);
 }
 
 static void bench_fold(struct check *check, const struct check_line *line) {
+    const int32_t n = check_tile_queries(check);
     struct rows rows;
     struct fold_case fold;
     rows_create(&rows, check, varve_format_traits(VARVE_FORMAT_F16), ROWS_NORMAL, BENCH_D,
                 VARVE_TILE_ROWS);
-    fold_create(&fold, check, &rows, BENCH_N, false);
-    for (int a = 0; a < BENCH_N; a++) fold.alpha[a] = INPUT_SCALE; /* keeps o bounded */
-    memset(fold.o, 0, BENCH_N * BENCH_D * sizeof(float));
-    const struct varve_tilefold_args args = {.n = BENCH_N,
+    fold_create(&fold, check, &rows, n, false);
+    for (int a = 0; a < n; a++) fold.alpha[a] = INPUT_SCALE; /* keeps o bounded */
+    memset(fold.o, 0, (size_t)n * BENCH_D * sizeof(float));
+    const struct varve_tilefold_args args = {.n = n,
                                              .head_dim = BENCH_D,
                                              .ld = fold.ld,
                                              .n_row = VARVE_TILE_ROWS,
@@ -192,8 +194,8 @@ static void bench_fold(struct check *check, const struct check_line *line) {
                                              .p = fold.p,
                                              .alpha = fold.alpha,
                                              .o = fold.o};
-    check_bench(line, (check_fn *)check->scalar->tilefold.run, call_fold, &args,
-                BENCH_D * VARVE_TILE_ROWS * sizeof(float), BENCH_D * VARVE_TILE_ROWS * BENCH_N);
+    check_bench(check, line, (check_fn *)check->scalar->tilefold.run, call_fold, &args,
+                BENCH_D * VARVE_TILE_ROWS * sizeof(float), BENCH_D * VARVE_TILE_ROWS * n);
     fold_destroy(&fold);
     rows_destroy(&rows);
 }

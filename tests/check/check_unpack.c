@@ -112,11 +112,11 @@ static void bench(struct check *check, const struct check_line *line, bool is_k)
                                          .rows = rows.rows,
                                          .v = t};
     if (is_k) {
-        check_bench(line, (check_fn *)check->scalar->unpackk[line->index].run, call_k, &k, bytes,
-                    0);
+        check_bench(check, line, (check_fn *)check->scalar->unpackk[line->index].run, call_k, &k,
+                    bytes, 0);
     } else {
-        check_bench(line, (check_fn *)check->scalar->unpackv[line->index].run, call_v, &v, bytes,
-                    0);
+        check_bench(check, line, (check_fn *)check->scalar->unpackv[line->index].run, call_v, &v,
+                    bytes, 0);
     }
     rows_destroy(&rows);
 }

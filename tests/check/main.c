@@ -34,7 +34,7 @@ struct options {
     const char *kernel; /* a pattern, or a part of a symbol */
     uint64_t seed;
     int n_case;
-    bool bench, list;
+    bool bench, count, list;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -46,6 +46,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'k': options->kernel = arg; break;
     case 'b': options->bench = true; break;
     case 'B': options->n_case = CASES_BRIEF; break;
+    case 'c': options->count = true; break;
     case 'q': options->n_case = CASES_QUICK; break;
     case 'l': options->n_case = CASES_LONG; break;
     case 'L': options->list = true; break;
@@ -74,6 +75,10 @@ static const struct argp_option argp_options[] = {
     {"seed", 's', "N", 0, "Seed of the random inputs (default: from the clock; it is printed)", 0},
     {"list", 'L', NULL, 0, "List the kernels and stop", 0},
     {"bench", 'b', NULL, 0, "Also time each kernel, against scalar", 0},
+    {"count", 'c', NULL, 0,
+     "Check nothing: print how many instructions each kernel takes for the block that --bench "
+     "times",
+     0},
     {0},
 };
 static const struct argp argp = {
@@ -170,6 +175,22 @@ static int run_codecs(struct check *check, const struct options *options) {
     return n_fail;
 }
 
+static bool can_run(const struct options *options, const struct check_line *line) {
+    return wanted(options, line) && varve_isa_available(line->isa);
+}
+
+/* Lines of symbol and count, for tests/check/instructions.txt. */
+static int count(const struct options *options) {
+    struct varve_kernels scalar;
+    varve_kernels_select(VARVE_ISA_SCALAR, &scalar);
+    struct check check = {.random = 1, .scalar = &scalar, .bench = true, .count = true};
+    printf("# compiler %s\n", __VERSION__);
+    for (int i = 0; i < N_LINE; i++) {
+        if (can_run(options, &lines[i])) lines[i].test(&check, &lines[i]);
+    }
+    return EXIT_SUCCESS;
+}
+
 static int run(const struct options *options) {
     struct varve_kernels scalar;
     varve_kernels_select(VARVE_ISA_SCALAR, &scalar);
@@ -237,5 +258,6 @@ int main(int argc, char **argv) {
     for (int i = 0; options.list && i < N_LINE; i++) {
         if (wanted(&options, &lines[i])) printf("%-34s %s\n", lines[i].slot, lines[i].symbol);
     }
-    return options.list ? EXIT_SUCCESS : run(&options);
+    if (options.list) return EXIT_SUCCESS;
+    return options.count ? count(&options) : run(&options);
 }

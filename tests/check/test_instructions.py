@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Instructions that each kernel takes for a block, against tests/check/instructions.txt.
+
+A slower kernel shows here on any machine, however busy: the counts are taken by single steps. They
+hold for one compiler; with another one nothing is compared. After a change that is meant:
+
+    VARVE_BUILD=build python3 tests/check/test_instructions.py --update
+"""
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
+import common  # noqa: E402
+from common import BUILD, ROOT, check, note, run, skip  # noqa: E402
+
+FILE = ROOT / "tests" / "check" / "instructions.txt"
+HEAD = """# Instructions of each kernel for the block that `varve verify --bench` times: 64 rows of 128
+# values; scores and folds of rows with 4 queries, tiles with 16. Scalar kernels are not counted.
+# Compared by tests/check/test_instructions.py, which also writes this file (--update).
+"""
+MORE, LESS = 1.02, 0.95  # a count beyond these is a change that somebody should have meant
+
+
+def parse(text):
+    """(compiler, {symbol: count})"""
+    compiler = re.search(r"^# compiler (\S+)", text, re.M)
+    counts = {m[1]: int(m[2]) for m in re.finditer(r"^(\w+) (-?\d+)$", text, re.M)}
+    return compiler[1] if compiler else None, counts
+
+
+def taken():
+    result = run([BUILD / "bin" / "varve-verify", "--count"])
+    compiler, counts = parse(result.out)
+    check(result.code == 0 and compiler and counts, "instructions are counted", result)
+    return compiler, counts
+
+
+def listed():
+    """Kernels that are not scalar, whatever this CPU can run."""
+    names = (line.split()[-1] for line in run([BUILD / "bin" / "varve-verify", "--list"]).out.splitlines())
+    return {name for name in names if not name.endswith("_scalar")}
+
+
+def update():
+    """Counts of levels that this CPU lacks stay as they are."""
+    compiler, counts = taken()
+    old_compiler, old = parse(FILE.read_text(encoding="utf-8")) if FILE.exists() else (None, {})
+    if old_compiler == compiler:
+        counts = {**{name: n for name, n in old.items() if name in listed()}, **counts}
+    lines = [f"# compiler {compiler}"] + [f"{name} {counts[name]}" for name in sorted(counts)]
+    FILE.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{FILE}: {len(counts)} kernels")
+
+
+def compare():
+    compiler, counts = taken()
+    expected_compiler, expected = parse(FILE.read_text(encoding="utf-8"))
+    if min(counts.values(), default=-1) < 0:
+        skip("counts", "this system does not let a process be traced")
+        return
+    missing = sorted(listed() - set(expected))
+    check(not missing, "each kernel has a count in the file (--update adds them)", "\n".join(missing))
+    if compiler.split(".")[0] != expected_compiler.split(".")[0]:
+        skip("counts", f"compiled by {compiler}, the file is for {expected_compiler}")
+        return
+    for name in sorted(set(expected) - set(counts)):
+        skip(name, "this CPU cannot run it")
+    for name in sorted(set(expected) & set(counts)):
+        ratio = counts[name] / expected[name]
+        if not LESS <= ratio <= MORE:
+            check(False, f"{name}: {counts[name]} instructions, {expected[name]} in the file",
+                  "slower?" if ratio > 1 else "faster: write the new count with --update")
+    note(f"{len(counts)} kernels, {sum(counts.values()) / sum(expected[n] for n in counts if n in expected):.3f} "
+         "of the instructions in the file")
+
+
+if sys.argv[1:] == ["--update"]:
+    update()
+else:
+    common.need(BUILD / "bin" / "varve-verify", FILE)
+    common.main(compare)
