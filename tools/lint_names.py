@@ -21,7 +21,7 @@ HOST_CALL = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|posix_memalign|f
 
 def expand(path):
     """The list of kernels as the compiler sees it: the formats' macros make most of its lines."""
-    command = [*os.environ.get("CC", "cc").split(), "-E", "-P", "-DVARVE_X86",
+    command = [*os.environ.get("CC", "cc").split(), "-E", "-P", "-DVARVE_X86", "-DVARVE_ARM",
                f"-I{linting.ROOT / 'src'}", "-x", "c", str(path)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 

@@ -75,6 +75,13 @@ SYSTEM = [
     ("command", "pkg-config", "pkg-config", "test"), ("command", "clang", "clang", "test"),
     ("clang-runtime", "tsan", "libclang-rt-dev", "test"),
 ]
+# What the tests can do without: (what to look for, Debian packages, what is lost without them)
+OPTIONAL = [
+    (["ccache"], ["ccache"], "later builds of the tests take minutes longer"),
+    (["aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu/include/stdlib.h", "qemu-aarch64"],
+     ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"],
+     "the kernels for ARM are not checked"),
+]
 
 
 class Fail(Exception):
@@ -353,15 +360,16 @@ def setup_system(cache, purposes):
     check_cmake()
 
 
-def setup_compiler_cache(cache):
-    """Tests build everything three times (release, ASan, TSan). A machine without ccache does the
-    same in more time, so its absence is no error."""
-    if shutil.which("ccache"):
-        return
-    try:
-        install(cache, ["ccache"])
-    except Fail as e:
-        say(f"without ccache, later builds of the tests take minutes longer ({e})")
+def setup_optional(cache):
+    """What makes the tests faster (they build everything three times: ccache) or wider (a cross
+    compiler and an emulator), so its absence is no error."""
+    for names, packages, loss in OPTIONAL:
+        if all(os.path.exists(name) if "/" in name else shutil.which(name) for name in names):
+            continue
+        try:
+            install(cache, packages)
+        except Fail as e:
+            say(f"without {' '.join(packages)}, {loss} ({e})")
 
 
 # ---------------------------------------------------------------- downloads
@@ -651,7 +659,7 @@ def setup(arguments):
     with Cache() as cache:
         setup_system(cache, {"build", "test"} if arguments.test else {"build"})
         if arguments.test:
-            setup_compiler_cache(cache)
+            setup_optional(cache)
         own = arguments.ggml_source
         source = own_source(own) if own else setup_source(cache)
         llama = Llama(cache, source, bool(own))

@@ -148,7 +148,7 @@ struct varve_context_params {
     /* One complete line without a newline. NULL: silence. May be called from any thread. */
     void (*log)(void *user, enum varve_log_level level, const char *line);
     void *user;      /* passed to the three functions above */
-    const char *isa; /* highest ISA level to use ("scalar", "avx2", "avx512"); NULL: the best */
+    const char *isa; /* highest ISA level to use ("scalar", "avx2", "neon", ...); NULL: the best */
 };
 
 /* A kernel table and the host's callbacks. Immutable once created. */

@@ -2,6 +2,11 @@
 
 #include <stddef.h>
 
+#ifdef VARVE_ARM
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 const char *varve_isa_text(enum varve_isa isa) {
     static const char *const names[] = {
 #define VARVE_ISA(suffix, name, text) [VARVE_ISA_##suffix] = #name,
@@ -11,8 +16,8 @@ const char *varve_isa_text(enum varve_isa isa) {
     return (unsigned)isa < VARVE_ISA_COUNT ? names[isa] : NULL;
 }
 
-/* The compiler's run-time check reads CPUID and XGETBV, so it also covers what the operating system
- * or a hypervisor masks. */
+/* x86: the compiler's run-time check reads CPUID and XGETBV, so it also covers what the operating
+ * system or a hypervisor masks. ARM: only the kernel may read the registers; it tells. */
 bool varve_isa_available(enum varve_isa isa) {
     switch (isa) {
     case VARVE_ISA_SCALAR: return true;
@@ -26,6 +31,13 @@ bool varve_isa_available(enum varve_isa isa) {
                __builtin_cpu_supports("avx512vl");
     case VARVE_ISA_VNNI:
         return varve_isa_available(VARVE_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
+#endif
+#ifdef VARVE_ARM
+    case VARVE_ISA_NEON: return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+    case VARVE_ISA_DOTPROD:
+        return varve_isa_available(VARVE_ISA_NEON) && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+    case VARVE_ISA_I8MM:
+        return varve_isa_available(VARVE_ISA_DOTPROD) && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
 #endif
     default: return false;
     }

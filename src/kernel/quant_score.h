@@ -7,7 +7,9 @@
  *     struct score_codes, score_codes   what it makes of the codes, once for all queries
  *     struct score_query, score_query   what it makes of a piece of a query, once for all rows
  *     score_dot                         the sum of code - bias times Q over block b, where q_sum is
- *                                       the sum of Q */
+ *                                       the sum of Q
+ *     score_dot_pair                    the same for two queries at once, where the file has it and
+ *                                       defines SCORE_PAIR */
 #ifndef VARVE_KERNEL_QUANT_SCORE_H
 #define VARVE_KERNEL_QUANT_SCORE_H
 
@@ -30,21 +32,36 @@ struct score_group {
     struct score_query query[SCORE_GROUP];
 };
 
-/* VEC_LANES rows of one block: sum[a] += d_a * (dk * I + mk * sum of Q). */
+/* sum[a] += d_a * (dk * I + mk * sum of Q), I the integer sum of block b. */
+VEC_INLINE void score_add(const enum varve_format f, const struct score_group *group, int32_t a,
+                          int32_t b, vec_i32 i, vec_f32 dk, vec_f32 mk, vec_f32 *sum) {
+    const int64_t at = (int64_t)a * group->n_block + b;
+    vec_f32 part = vec_mul(vec_to_f32(i), dk);
+    if (quant_has_min(f)) part = vec_fma(mk, vec_all((float)group->sum[at]), part);
+    sum[a] = vec_fma(part, vec_all(group->d[at]), sum[a]);
+}
+
+/* VEC_LANES rows of one block. */
 VEC_INLINE void score_block(const enum varve_format f, const struct score_group *group, int32_t b,
                             const uint8_t *const *rows, int64_t offset, vec_f32 dk, vec_f32 mk,
                             vec_f32 *sum) {
     vec_i32 x[8];
     struct score_codes codes;
+    int32_t a = 0;
     quant_load_codes(f, rows, offset, x);
     score_codes(f, x, &codes);
-    for (int32_t a = 0; a < group->n; a++) {
-        const int64_t at = (int64_t)a * group->n_block + b;
-        const int32_t q_sum = group->sum[at];
+#ifdef SCORE_PAIR
+    for (; a + 2 <= group->n; a += 2) {
+        vec_i32 i[2];
+        score_dot_pair(&codes, &group->query[a], b, i);
+        score_add(f, group, a, b, i[0], dk, mk, sum);
+        score_add(f, group, a + 1, b, i[1], dk, mk, sum);
+    }
+#endif
+    for (; a < group->n; a++) {
+        const int32_t q_sum = group->sum[(int64_t)a * group->n_block + b];
         const vec_i32 i = score_dot(f, &codes, &group->query[a], b, q_sum);
-        vec_f32 part = vec_mul(vec_to_f32(i), dk);
-        if (quant_has_min(f)) part = vec_fma(mk, vec_all((float)q_sum), part);
-        sum[a] = vec_fma(part, vec_all(group->d[at]), sum[a]);
+        score_add(f, group, a, b, i, dk, mk, sum);
     }
 }
 

@@ -83,6 +83,16 @@ int check_range(struct check *check, int first, int last) {
 
 float check_unit(struct check *check) { return (float)(int32_t)check_random(check) * INPUT_UNIT; }
 
+int check_next(const struct check *check, int n_row) {
+    return check->brief && n_row >= 16 ? n_row + 12 : n_row + 1;
+}
+
+int check_queries(struct check *check) {
+    enum { MOST = 20, STEP = 7 }; /* without a common divisor */
+    if (!check->brief) return check_range(check, 1, MOST);
+    return 1 + (int)(STEP * check->n_queries++ % MOST);
+}
+
 /* ------------------------------------------------------------------------------------- memory */
 
 enum { MARGIN = 64 }; /* bytes around a buffer that are filled and compared */

@@ -25,7 +25,9 @@ struct check_line {
 
 struct check {
     uint64_t random;
-    int n_case; /* rounds over the row counts */
+    int n_case;         /* rounds over the row counts */
+    bool brief;         /* not all row counts */
+    uint32_t n_queries; /* calls of check_queries */
     bool bench;
     bool count; /* with bench: instructions instead of time */
     const struct varve_kernels *scalar;
@@ -58,6 +60,12 @@ void check_guarded(struct check *check, void (*body)(struct check *, const void 
 uint32_t check_random(struct check *check);
 int check_range(struct check *check, int first, int last); /* both included */
 float check_unit(struct check *check);                     /* -1 .. 1 */
+
+/* The row count after n_row. Brief: 1 to 16, which has every remainder of a tile of any level, then
+ * steps of 12 to the full block. */
+int check_next(const struct check *check, int n_row);
+/* A number of queries, 1 to 20. Brief: all of them in turn, as many as there are row counts. */
+int check_queries(struct check *check);
 
 /* ---- memory between two forbidden pages ---- */
 

@@ -94,7 +94,7 @@ static void run_case(struct check *check, const struct check_line *line, int32_t
     struct rows rows;
     struct fold_case fold;
     rows_create(&rows, check, format, kind, rows_head_dim(check, format), n_row);
-    fold_create(&fold, check, &rows, check_range(check, 1, 20), check_range(check, 0, 1) == 1);
+    fold_create(&fold, check, &rows, check_queries(check), check_range(check, 0, 1) == 1);
     check_case(check, "D %d, n %d, n_row %d, rows %s%s", rows.head_dim, fold.n, n_row,
                rows_kind_name(kind), fold.sparse ? ", sparse" : "");
     struct varve_fold_args args = {.format = format,
@@ -144,7 +144,8 @@ static void bench(struct check *check, const struct check_line *line) {
 
 void varve_check_fold(struct check *check, const struct check_line *line) {
     for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_case(check, line, n_row);
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
+            run_case(check, line, n_row);
     }
     if (check->bench) bench(check, line);
 }

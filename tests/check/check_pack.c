@@ -96,7 +96,7 @@ static void run_score(struct check *check, const struct check_line *line, int32_
     const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
     const enum queries_kind q_kind =
         kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
-    const int32_t head_dim = rows_head_dim(check, format), n = check_range(check, 1, 20);
+    const int32_t head_dim = rows_head_dim(check, format), n = check_queries(check);
     const size_t bytes = (size_t)n * VARVE_TILE_ROWS * sizeof(float);
     struct varve_queries q;
     struct rows rows;
@@ -164,14 +164,16 @@ static void bench_pack(struct check *check, const struct check_line *line) {
 
 void varve_check_packk(struct check *check, const struct check_line *line) {
     for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_pack(check, line, n_row);
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
+            run_pack(check, line, n_row);
     }
     if (check->bench) bench_pack(check, line);
 }
 
 void varve_check_packscore(struct check *check, const struct check_line *line) {
     for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_score(check, line, n_row);
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
+            run_score(check, line, n_row);
     }
     if (check->bench) bench_score(check, line);
 }

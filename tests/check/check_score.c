@@ -67,7 +67,7 @@ static void run_case(struct check *check, const struct check_line *line, int32_t
     const enum queries_kind q_kind =
         kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
     const int32_t head_dim = rows_head_dim(check, format);
-    const int32_t n = check_range(check, 1, 20);
+    const int32_t n = check_queries(check);
     check_case(check, "D %d, n %d, n_row %d, rows %s", head_dim, n, n_row, rows_kind_name(kind));
     struct varve_queries q;
     struct rows rows;
@@ -108,7 +108,8 @@ static void bench(struct check *check, const struct check_line *line) {
 
 void varve_check_score(struct check *check, const struct check_line *line) {
     for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_case(check, line, n_row);
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
+            run_case(check, line, n_row);
     }
     if (check->bench) bench(check, line);
 }

@@ -92,7 +92,7 @@ static void run_score(struct check *check, const struct check_line *line, int32_
     const enum queries_kind q_kind =
         kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
     const int32_t head_dim = rows_head_dim(check, format);
-    const int32_t n = check_range(check, 1, 20);
+    const int32_t n = check_queries(check);
     const size_t bytes = (size_t)n * VARVE_TILE_ROWS * sizeof(float);
     struct varve_queries q;
     struct rows rows;
@@ -130,7 +130,7 @@ static void run_fold(struct check *check, const struct check_line *line, int32_t
     struct rows rows;
     struct fold_case fold;
     rows_create(&rows, check, format, kind, rows_head_dim(check, format), n_row);
-    fold_create(&fold, check, &rows, check_range(check, 1, 20), check_range(check, 0, 1) == 1);
+    fold_create(&fold, check, &rows, check_queries(check), check_range(check, 0, 1) == 1);
     check_case(check, "%s, D %d, n %d, n_row %d, rows %s%s", format->name, rows.head_dim, fold.n,
                n_row, rows_kind_name(kind), fold.sparse ? ", sparse" : "");
     struct varve_tilefold_args args = {.n = fold.n,
@@ -202,14 +202,16 @@ static void bench_fold(struct check *check, const struct check_line *line) {
 
 void varve_check_tilescore(struct check *check, const struct check_line *line) {
     for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_score(check, line, n_row);
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
+            run_score(check, line, n_row);
     }
     if (check->bench) bench_score(check, line);
 }
 
 void varve_check_tilefold(struct check *check, const struct check_line *line) {
     for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row++) run_fold(check, line, n_row);
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
+            run_fold(check, line, n_row);
     }
     if (check->bench) bench_fold(check, line);
 }
