@@ -31,6 +31,8 @@ bool varve_isa_available(enum varve_isa isa) {
                __builtin_cpu_supports("avx512vl");
     case VARVE_ISA_VNNI:
         return varve_isa_available(VARVE_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
+    case VARVE_ISA_VBMI:
+        return varve_isa_available(VARVE_ISA_VNNI) && __builtin_cpu_supports("avx512vbmi");
 #endif
 #ifdef VARVE_ARM
     case VARVE_ISA_NEON: return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;

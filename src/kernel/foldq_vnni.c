@@ -2,148 +2,207 @@
 
 /* Pairs of rows: a lane holds the codes of one column of two rows, 16 bits each, and a weight is a
  * pair of 16 bits for every lane, so one instruction does what two multiply-adds do in F32. Tiles
- * have at most so many sums in registers (two per query and block), and so many rows of weights. */
-enum { FOLDQ_SUMS = 16, FOLDQ_WEIGHTS = 8, FOLDQ_BLOCKS = 4 };
+ * have at most so many sums in registers, two per query and block. The weights of several tiles are
+ * rounded together: that is a long chain of dependent steps. */
+enum { FOLDQ_SUMS = 16, FOLDQ_WEIGHTS = 16, FOLDQ_BLOCKS = 4 };
+enum { FOLDQ_VECTORS = VARVE_TILE_ROWS / VEC_LANES };
 
-/* Weights of the tile; element (a, b) at a * n_block + b. */
+/* Weights of a few queries and up to `most` blocks; element (a, b) at a * most + b. */
 struct weights {
     int16_t w[FOLDQ_WEIGHTS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
-    float step[FOLDQ_WEIGHTS] __attribute__((aligned(32)));
+    float step[FOLDQ_WEIGHTS] __attribute__((aligned(64)));
     float min[FOLDQ_WEIGHTS]; /* sum of p m */
     /* what the bias of the codes adds to each sum */
-    int32_t bias[FOLDQ_WEIGHTS] __attribute__((aligned(32)));
+    int32_t bias[FOLDQ_WEIGHTS] __attribute__((aligned(64)));
 };
 
 /* ---- weights ------------------------------------------------------------------------------ */
 
-/* The halves at `offset` of each row, a block further for each block; zero past the last row. */
-static void gather(const struct varve_fold_args *args, int64_t offset, int64_t step,
-                   int32_t n_block, uint16_t *half) {
-    memset(half, 0, (size_t)n_block * VARVE_TILE_ROWS * sizeof *half);
-    switch (n_block) {
-    case 1:
-        vec_gather_halves(args->rows, args->n_row, offset, step, 1, VARVE_TILE_ROWS, half);
-        break;
-    case 2:
-        vec_gather_halves(args->rows, args->n_row, offset, step, 2, VARVE_TILE_ROWS, half);
-        break;
-    default:
-        vec_gather_halves(args->rows, args->n_row, offset, step, FOLDQ_BLOCKS, VARVE_TILE_ROWS,
-                          half);
+/* The halves at `offset` of each row and those that end four bytes after `second`, as F32 in x[0]
+ * and x[1]; 0 past the last row. Both go through memory at once: stores take most of the time. */
+static void load_two(const struct varve_fold_args *args, int64_t offset, int64_t second,
+                     float (*x)[VARVE_TILE_ROWS]) {
+    uint32_t both[VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    for (int32_t r = 0; r < args->n_row; r++) {
+        uint16_t half;
+        uint32_t next; /* with what precedes it */
+        memcpy(&half, args->rows[r] + offset, sizeof half);
+        memcpy(&next, args->rows[r] + second, sizeof next);
+        both[r] = half | (next & 0xFFFF0000u);
+        __asm__("" : "+m"(both[r]));
+    }
+    for (int32_t r = args->n_row; r < VARVE_TILE_ROWS; r++) both[r] = 0;
+    uint16_t apart[2 * VEC_LANES] __attribute__((aligned(64)));
+    VEC_UNROLL
+    for (int32_t i = 0; i < 2 * VEC_LANES; i++) {
+        apart[i] = (uint16_t)(i % VEC_LANES * 2 + i / VEC_LANES);
+    }
+    const __m512i order = _mm512_load_si512(apart);
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+        const __m512i y = _mm512_permutexvar_epi16(order, _mm512_load_si512(both + v * VEC_LANES));
+        const __m256i low = _mm512_castsi512_si256(y), high = _mm512_extracti64x4_epi64(y, 1);
+        _mm512_store_ps(x[0] + v * VEC_LANES, _mm512_cvtph_ps(low));
+        _mm512_store_ps(x[1] + v * VEC_LANES, _mm512_cvtph_ps(high));
     }
 }
 
-/* Lane i is the maximum, or the sum, of the lanes of x[i]. */
+/* The halves at `offset` of each row, a block further for each block. */
+static void load_halves(const struct varve_fold_args *args, int64_t offset, int64_t step,
+                        int32_t n_block, float (*x)[VARVE_TILE_ROWS]) {
+    for (int32_t b = 0; b < n_block; b += 2) {
+        const int64_t first = offset + b * step; /* of a single one, x[b + 1] is not used */
+        load_two(args, first, b + 1 < n_block ? first + step - 2 : first, x + b);
+    }
+}
+
 VEC_INLINE __m512i reduce_step(__m512i a, __m512i b, const bool add) {
     return add ? _mm512_add_epi32(a, b) : _mm512_max_epu32(a, b);
 }
 
-VEC_INLINE __m256i reduce_8(const __m512i x[8], const bool add) {
-    __m512i y[4];
+/* In each quarter, lane i is the maximum, or the sum, of that quarter of x[i]. */
+VEC_INLINE __m512i reduce_4(const __m512i x[4], const bool add) {
+    __m512i y[2];
     VEC_UNROLL
-    for (int32_t i = 0; i < 4; i++) {
-        y[i] = reduce_step(_mm512_mask_blend_epi32(0xFF00, x[i], x[i + 4]),
-                           _mm512_shuffle_i32x4(x[i], x[i + 4], 0x4E), add);
+    for (int32_t i = 0; i < 2; i++) {
+        y[i] = reduce_step(_mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]),
+                           _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]), add);
     }
-    VEC_UNROLL
-    for (int32_t i = 0; i < 4; i += 2) { /* lanes 0 + 2, 1 + 3 of y[i], then those of y[i + 1] */
-        y[i] = reduce_step(_mm512_unpacklo_epi64(y[i], y[i + 1]),
-                           _mm512_unpackhi_epi64(y[i], y[i + 1]), add);
-    }
-    const __m512 u = _mm512_castsi512_ps(y[0]), v = _mm512_castsi512_ps(y[2]);
-    const __m512i z = reduce_step(_mm512_castps_si512(_mm512_shuffle_ps(u, v, 0x88)),
-                                  _mm512_castps_si512(_mm512_shuffle_ps(u, v, 0xDD)), add);
-    /* quarters 0 + 1 and 2 + 3 */
-    return _mm512_castsi512_si256(
-        reduce_step(_mm512_shuffle_i32x4(z, z, 0x88), _mm512_shuffle_i32x4(z, z, 0xDD), add));
+    return reduce_step(_mm512_unpacklo_epi64(y[0], y[1]), _mm512_unpackhi_epi64(y[0], y[1]), add);
 }
 
-enum { FOLDQ_VECTORS = VARVE_TILE_ROWS / VEC_LANES };
-
-/* The rows whose products are formed: in a sparse fold a weight of 0 forms none. */
-VEC_INLINE __mmask16 formed_rows(__m512 p, __mmask16 valid, bool sparse) {
-    if (!sparse) return valid;
-    return _mm512_mask_cmp_ps_mask(valid, p, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+/* Quarter i is the maximum, or the sum, of the quarters of x[i]. */
+VEC_INLINE __m512i reduce_quarters(const __m512i x[4], const bool add) {
+    __m512i y[2];
+    VEC_UNROLL
+    for (int32_t i = 0; i < 2; i++) {
+        y[i] = reduce_step(_mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0x88),
+                           _mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0xDD), add);
+    }
+    return reduce_step(_mm512_shuffle_i32x4(y[0], y[1], 0x88),
+                       _mm512_shuffle_i32x4(y[0], y[1], 0xDD), add);
 }
 
-/* Products of the weights with d, and their largest magnitude: as integers, magnitudes are in order
- * and a NaN is the largest. */
-VEC_INLINE __m512i scale_weights(const float *p, const uint16_t *d, const __mmask16 *valid,
-                                 bool sparse, float *t) {
-    __m512i largest = _mm512_setzero_si512();
+/* The weights of one query before they are scaled. */
+struct row_weights {
+    __m512 p[FOLDQ_VECTORS];
+    __mmask16 formed[FOLDQ_VECTORS]; /* rows whose products are: in a sparse fold 0 forms none */
+};
+
+VEC_INLINE void load_row_weights(const struct varve_fold_args *args, int32_t a, const bool sparse,
+                                 struct row_weights *row) {
+    const float *const p = args->p + (int64_t)a * VARVE_TILE_ROWS;
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const __m512 x = _mm512_load_ps(p + v * VEC_LANES);
-        const __mmask16 formed = formed_rows(x, valid[v], sparse);
-        const __m512 y = _mm512_maskz_mul_ps(formed, x, vec_load_halves(d + v * VEC_LANES));
-        largest = _mm512_max_epu32(largest, _mm512_castps_si512(_mm512_abs_ps(y)));
-        _mm512_store_ps(t + v * VEC_LANES, y);
+        const int32_t n_row = args->n_row - v * VEC_LANES;
+        row->formed[v] = vec_first(n_row > 0 ? n_row : 0);
+        row->p[v] = _mm512_load_ps(p + v * VEC_LANES);
+        if (sparse) {
+            row->formed[v] = _mm512_mask_cmp_ps_mask(row->formed[v], row->p[v], _mm512_setzero_ps(),
+                                                     _CMP_NEQ_UQ);
+        }
     }
-    return largest;
 }
 
-VEC_INLINE float sum_of_minima(const float *p, const uint16_t *m, const __mmask16 *valid,
-                               bool sparse) {
+/* The largest magnitude of the products with d: as integers, magnitudes are in order and a NaN is
+ * the largest. */
+VEC_INLINE __m512i largest_product(const struct row_weights *row, const float *d) {
+    __m512i x[FOLDQ_VECTORS];
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+        const __m512 t =
+            _mm512_maskz_mul_ps(row->formed[v], row->p[v], _mm512_load_ps(d + v * VEC_LANES));
+        x[v] = _mm512_castps_si512(_mm512_abs_ps(t));
+    }
+    return _mm512_max_epu32(_mm512_max_epu32(x[0], x[1]), _mm512_max_epu32(x[2], x[3]));
+}
+
+VEC_INLINE float sum_of_minima(const struct row_weights *row, const float *m) {
     __m512 sum = _mm512_setzero_ps();
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const __m512 x = _mm512_load_ps(p + v * VEC_LANES);
-        const __mmask16 formed = formed_rows(x, valid[v], sparse);
-        sum = _mm512_mask3_fmadd_ps(x, vec_load_halves(m + v * VEC_LANES), sum, formed);
+        sum = _mm512_mask3_fmadd_ps(row->p[v], _mm512_load_ps(m + v * VEC_LANES), sum,
+                                    row->formed[v]);
     }
     return _mm512_reduce_add_ps(sum);
 }
 
-/* Rounds the products of one query and block; returns the sums of the lanes. */
-VEC_INLINE __m512i round_weights(const float *t, float inverse, int16_t *w) {
-    __m512i sum = _mm512_setzero_si512();
+/* Rounds the products; returns the sums of the lanes. */
+VEC_INLINE __m512i round_weights(const struct row_weights *row, const float *d, float inverse,
+                                 int16_t *w) {
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes that of packs */
+    __m512i i[FOLDQ_VECTORS];
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const __m512 x = _mm512_load_ps(t + v * VEC_LANES);
-        const __m512i i = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(inverse)));
-        _mm256_store_si256((__m256i *)(void *)(w + v * VEC_LANES), _mm512_cvtsepi32_epi16(i));
-        sum = _mm512_add_epi32(sum, i);
+        const __m512 t =
+            _mm512_maskz_mul_ps(row->formed[v], row->p[v], _mm512_load_ps(d + v * VEC_LANES));
+        i[v] = _mm512_cvtps_epi32(_mm512_mul_ps(t, _mm512_set1_ps(inverse)));
     }
-    return sum;
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v += 2) {
+        const __m512i both = _mm512_packs_epi32(i[v], i[v + 1]);
+        _mm512_store_si512(w + v * VEC_LANES, _mm512_permutexvar_epi64(order, both));
+    }
+    return _mm512_add_epi32(_mm512_add_epi32(i[0], i[1]), _mm512_add_epi32(i[2], i[3]));
 }
 
-/* One function for all formats and shapes: it runs once for a tile. */
-static void load_weights(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
-                         int32_t c, int32_t nq, int32_t n_block, struct weights *weights) {
-    uint16_t d[FOLDQ_BLOCKS * VARVE_TILE_ROWS] __attribute__((aligned(64)));
-    uint16_t m[FOLDQ_BLOCKS * VARVE_TILE_ROWS] __attribute__((aligned(64)));
-    float t[FOLDQ_WEIGHTS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
-    __m512i x[FOLDQ_WEIGHTS];
-    __mmask16 valid[FOLDQ_VECTORS];
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const int32_t n = args->n_row - v * VEC_LANES;
-        valid[v] = vec_first(n > 0 ? n : 0);
+/* Four elements (a, b) at a time, which are one query or two. */
+VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
+                      int32_t c, int32_t nq, int32_t n_block, const int32_t most, const bool sparse,
+                      struct weights *weights) {
+    float d[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    float m[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    float inverse[FOLDQ_WEIGHTS] __attribute__((aligned(64)));
+    __m512i all[4];
+    struct row_weights row;
+    load_halves(args, quant_row_bytes(f, c), quant_bytes(f), n_block, d);
+    if (quant_has_min(f)) load_halves(args, quant_row_bytes(f, c) + 2, quant_bytes(f), n_block, m);
+    for (int32_t i = 0; i < 4; i++) all[i] = _mm512_setzero_si512();
+    for (int32_t i = 0; i < nq * most; i += 4) {
+        __m512i x[4];
+        VEC_UNROLL
+        for (int32_t k = 0; k < 4; k++) {
+            const int32_t b = k % most;
+            if (b == 0) load_row_weights(args, a0 + (i + k) / most, sparse, &row);
+            x[k] = _mm512_setzero_si512();
+            if (b >= n_block) continue;
+            x[k] = largest_product(&row, d[b]);
+            if (quant_has_min(f)) weights->min[i + k] = sum_of_minima(&row, m[b]);
+        }
+        all[i / 4] = reduce_4(x, false);
     }
-    const int64_t offset = quant_row_bytes(f, c);
-    gather(args, offset, quant_bytes(f), n_block, d);
-    if (quant_has_min(f)) gather(args, offset + 2, quant_bytes(f), n_block, m);
-    for (int32_t i = 0; i < FOLDQ_WEIGHTS; i++) x[i] = _mm512_setzero_si512();
-    for (int32_t i = 0; i < nq * n_block; i++) {
-        const float *const p = args->p + (int64_t)(a0 + i / n_block) * VARVE_TILE_ROWS;
-        const int32_t at = i % n_block * VARVE_TILE_ROWS;
-        x[i] = scale_weights(p, d + at, valid, args->sparse, t[i]);
-        if (quant_has_min(f)) weights->min[i] = sum_of_minima(p, m + at, valid, args->sparse);
-    }
+    const __m512 largest = _mm512_castsi512_ps(reduce_quarters(all, false));
     /* a NaN passes both */
-    const __m256 largest = _mm256_castsi256_ps(reduce_8(x, false));
-    const __m256 step =
-        _mm256_max_ps(_mm256_set1_ps(0x1p-126f), _mm256_div_ps(largest, _mm256_set1_ps(32767.0f)));
-    float inverse[FOLDQ_WEIGHTS] __attribute__((aligned(32)));
-    _mm256_store_ps(weights->step, step);
-    _mm256_store_ps(inverse, _mm256_div_ps(_mm256_set1_ps(1.0f), step));
-    for (int32_t i = 0; i < nq * n_block; i++) {
-        x[i] = round_weights(t[i], inverse[i], weights->w[i]);
+    const __m512 step =
+        _mm512_max_ps(_mm512_set1_ps(0x1p-126f), _mm512_div_ps(largest, _mm512_set1_ps(32767.0f)));
+    _mm512_store_ps(weights->step, step);
+    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), step));
+    for (int32_t i = 0; i < nq * most; i += 4) {
+        __m512i x[4];
+        VEC_UNROLL
+        for (int32_t k = 0; k < 4; k++) {
+            const int32_t b = k % most;
+            if (b == 0) load_row_weights(args, a0 + (i + k) / most, sparse, &row);
+            x[k] = _mm512_setzero_si512();
+            if (b >= n_block) continue;
+            x[k] = round_weights(&row, d[b], inverse[i + k], weights->w[i + k]);
+        }
+        if (quant_signed_bias(f) != 0) all[i / 4] = reduce_4(x, true);
     }
-    __m256i bias = _mm256_setzero_si256();
-    if (quant_signed_bias(f) != 0) {
-        bias = _mm256_mullo_epi32(reduce_8(x, true), _mm256_set1_epi32(-quant_signed_bias(f)));
+    const __m512i bias = _mm512_set1_epi32(-quant_signed_bias(f));
+    _mm512_store_si512(weights->bias, _mm512_mullo_epi32(reduce_quarters(all, true), bias));
+}
+
+/* One function for all formats and shapes: it runs once for a few tiles. */
+static void load_weights(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
+                         int32_t c, int32_t nq, int32_t n_block, int32_t most,
+                         struct weights *weights) {
+    switch (most + args->sparse) {
+    case 2: weigh(args, f, a0, c, nq, n_block, 2, false, weights); break;
+    case 3: weigh(args, f, a0, c, nq, n_block, 2, true, weights); break;
+    case 4: weigh(args, f, a0, c, nq, n_block, 4, false, weights); break;
+    default: weigh(args, f, a0, c, nq, n_block, 4, true, weights); break;
     }
-    _mm256_store_si256((__m256i *)(void *)weights->bias, bias);
 }
 
 /* ---- codes -------------------------------------------------------------------------------- */
@@ -211,18 +270,18 @@ VEC_INLINE void store_sum(const enum varve_format f, float *o, float alpha,
     _mm512_store_ps(o, x);
 }
 
+/* n_block blocks of nq queries, from block b0 of the weights on, which begin at query a0 and column
+ * c. */
 VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
-                          int32_t c, const int32_t nq, const int32_t n_block) {
-    const int64_t offset = quant_row_bytes(f, c);
-    const bool fetch = a0 == 0 && c == 0;
-    struct weights weights;
-    if (fetch) {
-        vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
-    }
-    load_weights(args, f, a0, c, nq, n_block, &weights);
+                          int32_t c, const struct weights *weights, int32_t b0, const int32_t nq,
+                          const int32_t most, const int32_t n_block) {
+    const int32_t from = c + b0 * VARVE_BLOCK;
+    const int64_t offset = quant_row_bytes(f, from);
+    const bool fetch = a0 == 0 && from == 0;
     __m512i sum[FOLDQ_SUMS];
     VEC_UNROLL
     for (int32_t i = 0; i < nq * n_block * 2; i++) sum[i] = _mm512_setzero_si512();
+    const int16_t *const w0 = weights->w[b0];
     for (int32_t r = 0; r < args->n_row; r += 2) {
         if (fetch && r % 8 == 0) vec_fetch_ahead(&args->ahead, r, 8);
         const uint8_t *row0 = args->rows[r] + offset;
@@ -235,8 +294,9 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
             VEC_UNROLL
             for (int32_t a = 0; a < nq; a++) {
                 const int32_t i = a * n_block + b;
-                sum[2 * i] = add_pairs(sum[2 * i], x[0], weights.w[i] + r);
-                sum[2 * i + 1] = add_pairs(sum[2 * i + 1], x[1], weights.w[i] + r);
+                const int16_t *const w = w0 + (a * most + b) * VARVE_TILE_ROWS + r;
+                sum[2 * i] = add_pairs(sum[2 * i], x[0], w);
+                sum[2 * i + 1] = add_pairs(sum[2 * i + 1], x[1], w);
             }
         }
     }
@@ -244,35 +304,47 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
     const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
     VEC_UNROLL
     for (int32_t i = 0; i < nq * n_block; i++) {
-        const int32_t a = a0 + i / n_block;
-        float *const o = args->o + (int64_t)a * args->ld + c + i % n_block * VARVE_BLOCK;
+        const int32_t a = i / n_block, b = i % n_block, at = a * most + b0 + b;
+        float *const o = args->o + (int64_t)(a0 + a) * args->ld + from + b * VARVE_BLOCK;
         __m512i x0 = sum[2 * i], x1 = sum[2 * i + 1];
         if (f == VARVE_FORMAT_Q8_0) {
             x0 = _mm512_permutex2var_epi32(sum[2 * i], low, sum[2 * i + 1]);
             x1 = _mm512_permutex2var_epi32(sum[2 * i], high, sum[2 * i + 1]);
         }
-        store_sum(f, o, args->alpha[a], &weights, i, x0);
-        store_sum(f, o + VEC_LANES, args->alpha[a], &weights, i, x1);
+        store_sum(f, o, args->alpha[a0 + a], weights, at, x0);
+        store_sum(f, o + VEC_LANES, args->alpha[a0 + a], weights, at, x1);
     }
 }
 
+/* nq queries: weights of up to `most` blocks at once, tiles of n_block. */
 VEC_INLINE void fold_queries(const struct varve_fold_args *args, const enum varve_format f,
-                             int32_t a0, const int32_t nq, const int32_t n_block) {
-    int32_t c = 0;
-    for (; c + n_block * VARVE_BLOCK <= args->head_dim; c += n_block * VARVE_BLOCK) {
-        fold_tile(args, f, a0, c, nq, n_block);
+                             int32_t a0, const int32_t nq, const int32_t most,
+                             const int32_t n_block) {
+    const int32_t n = args->head_dim / VARVE_BLOCK;
+    struct weights weights;
+    if (a0 == 0) {
+        vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
     }
-    for (; c < args->head_dim; c += VARVE_BLOCK) fold_tile(args, f, a0, c, nq, 1);
+    for (int32_t b0 = 0; b0 < n; b0 += most) {
+        const int32_t c = b0 * VARVE_BLOCK;
+        const int32_t n_here = vec_min_i32(n - b0, most);
+        load_weights(args, f, a0, c, nq, n_here, most, &weights);
+        int32_t b = 0;
+        for (; b + n_block <= n_here; b += n_block) {
+            fold_tile(args, f, a0, c, &weights, b, nq, most, n_block);
+        }
+        for (; b < n_here; b++) fold_tile(args, f, a0, c, &weights, b, nq, most, 1);
+    }
 }
 
 VEC_INLINE void foldq(const struct varve_fold_args *args, const enum varve_format f) {
     int32_t a = 0;
-    for (; a + 8 <= args->n; a += 8) fold_queries(args, f, a, 8, 1);
-    for (; a + 4 <= args->n; a += 4) fold_queries(args, f, a, 4, 2);
+    for (; a + 8 <= args->n; a += 8) fold_queries(args, f, a, 8, 2, 1);
+    for (; a + 4 <= args->n; a += 4) fold_queries(args, f, a, 4, 4, 2);
     switch (args->n - a) {
-    case 3: fold_queries(args, f, a, 3, 2); break;
-    case 2: fold_queries(args, f, a, 2, 4); break;
-    case 1: fold_queries(args, f, a, 1, 4); break;
+    case 3: fold_queries(args, f, a, 3, 4, 2); break;
+    case 2: fold_queries(args, f, a, 2, 4, 4); break;
+    case 1: fold_queries(args, f, a, 1, 4, 4); break;
     default: break;
     }
 }
