@@ -1,11 +1,9 @@
 #include "kernel/quant_neon.h"
 
+#include "kernel/fold.h"
+
 /* Most sums of a tile in registers, and queries that it takes. */
 enum { TILE_SUMS = 16, TILE_QUERIES = 4, BLOCK_VECTORS = VARVE_BLOCK / VEC_LANES };
-
-/* Formats with a scale alone have it in their weights: one product per block and row instead of one
- * per value. With a minimum too, values are decoded, so that nothing cancels that was not there. */
-VEC_INLINE bool is_scaled(const enum varve_format f) { return quant_is(f) && !quant_has_min(f); }
 
 /* Where a tile lies: its first query and column, which for quantized formats begins a block; a tile
  * of one vector may have fewer values than that. */
@@ -198,17 +196,6 @@ VEC_INLINE void fold_rows(const struct varve_fold_args *args, const enum varve_f
     }
 }
 
-/* Scaled weights know what is sparse. */
-VEC_INLINE void fold(const struct varve_fold_args *args, const enum varve_format f) {
-    if (args->sparse && !is_scaled(f)) {
-        fold_rows(args, f, true);
-    } else {
-        fold_rows(args, f, false);
-    }
-}
-
-#define FOLD(name, f) \
-    void name(const struct varve_fold_args *args) { fold(args, f); }
 FOLD(varve_fold_f32_neon, VARVE_FORMAT_F32)
 FOLD(varve_fold_f16_neon, VARVE_FORMAT_F16)
 FOLD(varve_fold_bf16_neon, VARVE_FORMAT_BF16)

@@ -1,11 +1,9 @@
 #include "kernel/quant_avx2.h"
 
-/* The tile's columns are complete up to a multiple of 16. */
-VEC_INLINE int32_t tile_columns(int32_t n_row) { return (n_row + 15) / 16 * 16; }
+#include "kernel/unpack.h"
 
 /* -------------------------------------------------------------------------------------- unpackk */
 
-/* 8 rows x up to 8 columns. Missing rows are zero without being read. */
 VEC_INLINE void unpack_square(const enum varve_format f, const uint8_t *const *rows, int32_t n_row,
                               int32_t c, int32_t n_column, float *t) {
     const int64_t offset = quant_row_bytes(f, c);
@@ -27,24 +25,12 @@ VEC_INLINE void unpack_square(const enum varve_format f, const uint8_t *const *r
     }
 }
 
-VEC_INLINE void unpackk_float(const struct varve_unpackk_args *args, const enum varve_format f) {
-    for (int32_t r = 0; r < tile_columns(args->n_row); r += 8) {
-        vec_fetch_ahead(&args->ahead, r, 8);
-        for (int32_t c = 0; c < args->head_dim; c += 8) {
-            unpack_square(f, args->rows + r, args->n_row - r, c, args->head_dim - c,
-                          args->t + (int64_t)c * VARVE_TILE_ROWS + r);
-        }
-    }
-}
-
-/* Rows past the last become zero columns. */
-VEC_INLINE void store_column(float *t, __m256i valid, __m256 x) {
+VEC_INLINE void store_column(float *t, vec_mask valid, vec_f32 x) {
     _mm256_store_ps(t, _mm256_and_ps(x, _mm256_castsi256_ps(valid)));
 }
 
-/* The integers of one block; those of rows past the last are zero. */
 VEC_INLINE void unpack_block(const enum varve_format f, const uint8_t *const *rows, int64_t offset,
-                             __m256i valid, float *t) {
+                             vec_mask valid, float *t) {
     const __m256i bias = _mm256_set1_epi8((char)quant_signed_bias(f));
     __m256i x[8];
     quant_load_codes(f, rows, offset, x);
@@ -54,25 +40,6 @@ VEC_INLINE void unpack_block(const enum varve_format f, const uint8_t *const *ro
     for (int32_t j = 0; j < VARVE_BLOCK; j++) {
         const __m256i byte = _mm256_slli_epi32(x[j / 4], 24 - j % 4 * 8);
         _mm256_store_ps(t + j * VARVE_TILE_ROWS, _mm256_cvtepi32_ps(_mm256_srai_epi32(byte, 24)));
-    }
-}
-
-VEC_INLINE void unpackk_quant(const struct varve_unpackk_args *args, const enum varve_format f) {
-    const uint8_t *spare[VEC_LANES];
-    for (int32_t r = 0; r < tile_columns(args->n_row); r += VEC_LANES) {
-        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
-        const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
-        const __m256i valid = vec_first(args->n_row - r);
-        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
-            const int64_t offset = (int64_t)b * quant_bytes(f);
-            const int64_t at = (int64_t)b * VARVE_TILE_ROWS + r;
-            unpack_block(f, rows, offset, valid,
-                         args->t + (int64_t)b * VARVE_BLOCK * VARVE_TILE_ROWS + r);
-            store_column(args->dk + at, valid, vec_gather_f16(rows, offset));
-            if (quant_has_min(f)) {
-                store_column(args->mk + at, valid, vec_gather_f16(rows, offset + 2));
-            }
-        }
     }
 }
 
@@ -118,10 +85,6 @@ VEC_INLINE void unpackv_quant(const struct varve_unpackv_args *args, const enum 
 
 /* ---------------------------------------------------------------------------------------- table */
 
-#define UNPACKK(name, kind, f) \
-    void name(const struct varve_unpackk_args *args) { unpackk_##kind(args, f); }
-#define UNPACKV(name, kind, f) \
-    void name(const struct varve_unpackv_args *args) { unpackv_##kind(args, f); }
 UNPACKK(varve_unpackk_f32_avx2, float, VARVE_FORMAT_F32)
 UNPACKK(varve_unpackk_f16_avx2, float, VARVE_FORMAT_F16)
 UNPACKK(varve_unpackk_bf16_avx2, float, VARVE_FORMAT_BF16)

@@ -1,8 +1,9 @@
 #include "kernel/quant_avx512.h"
 
+#include "kernel/unpack.h"
+
 /* -------------------------------------------------------------------------------------- unpackk */
 
-/* 16 rows x up to 16 columns. Missing rows are zero without being read. */
 VEC_INLINE void unpack_square(const enum varve_format f, const uint8_t *const *rows, int32_t n_row,
                               int32_t c, int32_t n_column, float *t) {
     const int64_t offset = quant_row_bytes(f, c);
@@ -24,45 +25,20 @@ VEC_INLINE void unpack_square(const enum varve_format f, const uint8_t *const *r
     }
 }
 
-VEC_INLINE void unpackk_float(const struct varve_unpackk_args *args, const enum varve_format f) {
-    for (int32_t r = 0; r < args->n_row; r += 16) {
-        vec_fetch_ahead(&args->ahead, r, 16);
-        for (int32_t c = 0; c < args->head_dim; c += 16) {
-            unpack_square(f, args->rows + r, args->n_row - r, c, args->head_dim - c,
-                          args->t + (int64_t)c * VARVE_TILE_ROWS + r);
-        }
-    }
-}
-
-/* Rows past the last become zero columns. */
-VEC_INLINE void store_column(float *t, __mmask16 valid, __m512 x) {
+VEC_INLINE void store_column(float *t, vec_mask valid, vec_f32 x) {
     _mm512_store_ps(t, _mm512_maskz_mov_ps(valid, x));
 }
 
-VEC_INLINE void unpackk_quant(const struct varve_unpackk_args *args, const enum varve_format f) {
-    const uint8_t *spare[VEC_LANES];
-    for (int32_t r = 0; r < args->n_row; r += VEC_LANES) {
-        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
-        const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
-        const __mmask16 valid = vec_first(args->n_row - r);
-        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
-            const int64_t offset = (int64_t)b * quant_bytes(f);
-            const int64_t at = (int64_t)b * VARVE_TILE_ROWS + r;
-            float *const t = args->t + (int64_t)b * VARVE_BLOCK * VARVE_TILE_ROWS + r;
-            __m512i x[8];
-            quant_load_codes(f, rows, offset, x);
-            VEC_UNROLL
-            for (int32_t j = 0; j < VARVE_BLOCK; j++) {
-                const __m512i code = _mm512_and_si512(
-                    _mm512_srli_epi32(x[j / 4], (unsigned)(j % 4 * 8)), _mm512_set1_epi32(0xFF));
-                const __m512i value = _mm512_sub_epi32(code, _mm512_set1_epi32(quant_bias(f)));
-                _mm512_store_ps(t + j * VARVE_TILE_ROWS, _mm512_maskz_cvtepi32_ps(valid, value));
-            }
-            store_column(args->dk + at, valid, vec_gather_f16(rows, offset));
-            if (quant_has_min(f)) {
-                store_column(args->mk + at, valid, vec_gather_f16(rows, offset + 2));
-            }
-        }
+VEC_INLINE void unpack_block(const enum varve_format f, const uint8_t *const *rows, int64_t offset,
+                             vec_mask valid, float *t) {
+    __m512i x[8];
+    quant_load_codes(f, rows, offset, x);
+    VEC_UNROLL
+    for (int32_t j = 0; j < VARVE_BLOCK; j++) {
+        const __m512i code = _mm512_and_si512(_mm512_srli_epi32(x[j / 4], (unsigned)(j % 4 * 8)),
+                                              _mm512_set1_epi32(0xFF));
+        const __m512i value = _mm512_sub_epi32(code, _mm512_set1_epi32(quant_bias(f)));
+        _mm512_store_ps(t + j * VARVE_TILE_ROWS, _mm512_maskz_cvtepi32_ps(valid, value));
     }
 }
 
@@ -105,10 +81,6 @@ VEC_INLINE void unpackv_quant(const struct varve_unpackv_args *args, const enum 
 
 /* ---------------------------------------------------------------------------------------- table */
 
-#define UNPACKK(name, kind, f) \
-    void name(const struct varve_unpackk_args *args) { unpackk_##kind(args, f); }
-#define UNPACKV(name, kind, f) \
-    void name(const struct varve_unpackv_args *args) { unpackv_##kind(args, f); }
 UNPACKK(varve_unpackk_f32_avx512, float, VARVE_FORMAT_F32)
 UNPACKK(varve_unpackk_f16_avx512, float, VARVE_FORMAT_F16)
 UNPACKK(varve_unpackk_bf16_avx512, float, VARVE_FORMAT_BF16)

@@ -1,11 +1,9 @@
 #include "kernel/quant_neon.h"
 
-/* The tile's columns are complete up to a multiple of 16. */
-VEC_INLINE int32_t tile_columns(int32_t n_row) { return (n_row + 15) / 16 * 16; }
+#include "kernel/unpack.h"
 
 /* -------------------------------------------------------------------------------------- unpackk */
 
-/* 4 rows x up to 4 columns. Missing rows are zero without being read. */
 VEC_INLINE void unpack_square(const enum varve_format f, const uint8_t *const *rows, int32_t n_row,
                               int32_t c, int32_t n_column, float *t) {
     const int64_t offset = quant_row_bytes(f, c);
@@ -27,21 +25,10 @@ VEC_INLINE void unpack_square(const enum varve_format f, const uint8_t *const *r
     }
 }
 
-VEC_INLINE void unpackk_float(const struct varve_unpackk_args *args, const enum varve_format f) {
-    for (int32_t r = 0; r < tile_columns(args->n_row); r += VEC_LANES) {
-        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
-        for (int32_t c = 0; c < args->head_dim; c += VEC_LANES) {
-            unpack_square(f, args->rows + r, args->n_row - r, c, args->head_dim - c,
-                          args->t + (int64_t)c * VARVE_TILE_ROWS + r);
-        }
-    }
-}
-
-/* The integers of one block; those of rows past the last are zero. */
 VEC_INLINE void unpack_block(const enum varve_format f, const uint8_t *const *rows, int64_t offset,
-                             uint32x4_t valid, float *t) {
+                             vec_mask valid, float *t) {
     /* a byte for each of 4 rows, again and again */
-    const int16x4_t halves = vmovn_s32(vreinterpretq_s32_u32(valid));
+    const int16x4_t halves = vmovn_s32(vreinterpretq_s32_u32(vec_lanes(valid)));
     const int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
     const int8x16_t mask = vcombine_s8(bytes, bytes);
     int32x4_t x[8];
@@ -60,23 +47,8 @@ VEC_INLINE void unpack_block(const enum varve_format f, const uint8_t *const *ro
     }
 }
 
-VEC_INLINE void unpackk_quant(const struct varve_unpackk_args *args, const enum varve_format f) {
-    const uint8_t *spare[VEC_LANES];
-    for (int32_t r = 0; r < tile_columns(args->n_row); r += VEC_LANES) {
-        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
-        const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
-        const uint32x4_t valid = vec_lanes(args->n_row - r);
-        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
-            const int64_t offset = (int64_t)b * quant_bytes(f);
-            const int64_t at = (int64_t)b * VARVE_TILE_ROWS + r;
-            unpack_block(f, rows, offset, valid,
-                         args->t + (int64_t)b * VARVE_BLOCK * VARVE_TILE_ROWS + r);
-            vst1q_f32(args->dk + at, vec_keep(vec_gather_f16(rows, offset), valid));
-            if (quant_has_min(f)) {
-                vst1q_f32(args->mk + at, vec_keep(vec_gather_f16(rows, offset + 2), valid));
-            }
-        }
-    }
+VEC_INLINE void store_column(float *t, vec_mask valid, vec_f32 x) {
+    vst1q_f32(t, vec_keep(x, vec_lanes(valid)));
 }
 
 /* -------------------------------------------------------------------------------------- unpackv */
@@ -123,10 +95,6 @@ VEC_INLINE void unpackv_quant(const struct varve_unpackv_args *args, const enum 
 
 /* ---------------------------------------------------------------------------------------- table */
 
-#define UNPACKK(name, kind, f) \
-    void name(const struct varve_unpackk_args *args) { unpackk_##kind(args, f); }
-#define UNPACKV(name, kind, f) \
-    void name(const struct varve_unpackv_args *args) { unpackv_##kind(args, f); }
 UNPACKK(varve_unpackk_f32_neon, float, VARVE_FORMAT_F32)
 UNPACKK(varve_unpackk_f16_neon, float, VARVE_FORMAT_F16)
 UNPACKK(varve_unpackk_bf16_neon, float, VARVE_FORMAT_BF16)
