@@ -30,6 +30,8 @@ struct target {
     size_t row_bytes;
     int dim[3]; /* of the tensor, fastest first */
     bool rising;
+    uintptr_t low, high; /* the bytes that are this thread's, */
+    int64_t first, last; /* and records among which they lie */
 };
 
 /* ---- records -------------------------------------------------------------------------------- */
@@ -86,18 +88,25 @@ static const float *result_row(const struct join *join, int32_t h) {
     return join->row;
 }
 
-static const float *row_of(const struct join *join, const struct target *target,
-                           struct op_index at) {
+/* The record that both targets are written from. */
+static void compute(const struct join *join, struct op_index at) {
     if (join->failed) {
-        memset(join->sum, 0xFF, join->call->record_bytes); /* NaN */
-        return join->sum;
+        return;
     }
     merge_record(join, at);
     if (trace_level() > 0) {
         trace_record(&join->slot->after, join->sum);
         trace_state(join->slot, at, join->sum, 2 + (int64_t)join->call->with.head_dim_v);
     }
-    return target->is_state ? state_row(join, target) : result_row(join, at.h);
+}
+
+/* After compute. */
+static const float *row_of(const struct join *join, const struct target *target, int32_t h) {
+    if (join->failed) {
+        memset(join->sum, 0xFF, join->call->record_bytes); /* NaN */
+        return join->sum;
+    }
+    return target->is_state ? state_row(join, target) : result_row(join, h);
 }
 
 /* ---- lines ---------------------------------------------------------------------------------- */
@@ -157,38 +166,77 @@ static uintptr_t border(const struct join *join, const struct target *target, in
     return address(target, first) / OP_LINE * OP_LINE;
 }
 
-/* Writes the bytes of this thread's lines. Layouts whose rows do not rise (rows that share memory,
- * which nobody should want) are left to the first thread. */
-static void write_target(const struct join *join, const struct target *target) {
+/* What is this thread's. Layouts whose rows do not rise (rows that share memory, which nobody
+ * should want) are left to the first thread. */
+static void set_share(const struct join *join, struct target *target) {
     const int64_t n_record = join->call->n_record;
-    uintptr_t low = 0, high = UINTPTR_MAX;
-    int64_t r = 0;
-    if (target->rising) {
-        low = border(join, target, join->thread);
-        high = border(join, target, join->thread + 1);
-        r = share(n_record, join->thread, join->n_thread);
-    } else if (join->thread > 0) {
+    target->low = 0;
+    target->high = UINTPTR_MAX;
+    target->first = 0;
+    target->last = join->thread == 0 ? n_record : 0;
+    if (!target->rising) {
         return;
     }
-    while (r > 0 && address(target, r - 1) + target->row_bytes > low) {
-        r--;
+    target->low = border(join, target, join->thread);
+    target->high = border(join, target, join->thread + 1);
+    target->first = share(n_record, join->thread, join->n_thread);
+    target->last = share(n_record, join->thread + 1, join->n_thread);
+    while (target->first > 0 &&
+           address(target, target->first - 1) + target->row_bytes > target->low) {
+        target->first--;
     }
-    for (; r < n_record; r++) {
-        const struct op_index at = nth_record(target, r);
-        const uintptr_t begin = address(target, r), end = begin + target->row_bytes;
-        const uintptr_t from = begin > low ? begin : low, to = end < high ? end : high;
-        if (begin >= high) {
-            break;
-        }
-        if (from < to) {
-            const float *row = row_of(join, target, at);
-            memcpy(op_row_of(target->tensor, at) + (from - begin),
-                   (const char *)row + (from - begin), to - from);
-            if (!target->is_state) {
-                trace_result(join->slot, at, row, target->tensor->ne[0]);
-            }
+}
+
+/* Writes the bytes of a record that are this thread's. */
+static void write_row(const struct join *join, const struct target *target, int64_t r) {
+    const uintptr_t begin = address(target, r), end = begin + target->row_bytes;
+    const uintptr_t from = begin > target->low ? begin : target->low;
+    const uintptr_t to = end < target->high ? end : target->high;
+    if (r < target->first || r >= target->last || from >= to) {
+        return;
+    }
+    const struct op_index at = nth_record(target, r);
+    const float *row = row_of(join, target, at.h);
+    memcpy(op_row_of(target->tensor, at) + (from - begin), (const char *)row + (from - begin),
+           to - from);
+    if (!target->is_state) {
+        trace_result(join->slot, at, row, target->tensor->ne[0]);
+    }
+}
+
+/* Writes this thread's part of targets whose records lie in one order: each is computed once. */
+static void write_targets(const struct join *join, const struct target *targets, int n_target) {
+    int64_t first = INT64_MAX, last = 0;
+    for (int i = 0; i < n_target; i++) {
+        first = targets[i].first < first ? targets[i].first : first;
+        last = targets[i].last > last ? targets[i].last : last;
+    }
+    for (int64_t r = first; r < last; r++) {
+        compute(join, nth_record(&targets[0], r));
+        for (int i = 0; i < n_target; i++) {
+            write_row(join, &targets[i], r);
         }
     }
+}
+
+static void write_all(const struct join *join) {
+    const struct ggml_tensor *state = join->dst->src[JOIN_STATE];
+    struct target targets[2]; /* the state last: making its row may change the record */
+    int n = 0;
+    if (join->call->with.kind != OP_MERGE) {
+        targets[n++] = target_of(join->dst, false);
+    }
+    if (state != NULL && state->data != NULL) {
+        targets[n++] = target_of(state, true);
+    }
+    for (int i = 0; i < n; i++) {
+        set_share(join, &targets[i]);
+    }
+    if (n == 2 && memcmp(targets[0].dim, targets[1].dim, sizeof(targets[0].dim)) != 0) {
+        write_targets(join, &targets[1], 1);
+        n = 1;
+    }
+    write_targets(join, targets, n);
 }
 
 /* ---- node ----------------------------------------------------------------------------------- */
@@ -242,15 +290,7 @@ void op_join(struct ggml_tensor *dst, int ith, int nth, void *unused) {
     trace_start_join(join.slot);
     struct varve_plan *plan;
     prepare(&join, &plan);
-    const struct ggml_tensor *state = dst->src[JOIN_STATE];
-    if (state != NULL && state->data != NULL) {
-        const struct target target = target_of(state, true);
-        write_target(&join, &target);
-    }
-    if (call.with.kind != OP_MERGE) {
-        const struct target target = target_of(dst, false);
-        write_target(&join, &target);
-    }
+    write_all(&join);
     trace_leave(&call, base, plan, n_thread);
     varve_plan_destroy(plan);
 }
