@@ -9,6 +9,8 @@
 #                      test_asan*.py run after the asan build, found in VARVE_ASAN_BUILD)
 #   tools/lint_*.py    one test each                label lint
 
+include(ProcessorCount)
+ProcessorCount(cores)
 find_package(Python3 COMPONENTS Interpreter)
 find_path(CMOCKA_INCLUDE cmocka.h)
 find_library(CMOCKA_LIBRARY cmocka)
@@ -42,8 +44,6 @@ varve_test(check check 900 varve-verify --quick)
 
 # ---- the same for ARM, where a cross compiler and an emulator are installed -----------------
 if(NOT VARVE_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
-  include(ProcessorCount)
-  ProcessorCount(cores)
   varve_test(qemu-aarch64 check 900 ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR}
     -DXXHASH_INCLUDE=${XXHASH_INCLUDE} -DJOBS=${cores} -P ${PROJECT_SOURCE_DIR}/cmake/qemu.cmake)
   set_tests_properties(qemu-aarch64 PROPERTIES SKIP_REGULAR_EXPRESSION "qemu-aarch64: SKIPPED"
@@ -139,8 +139,6 @@ endif()
 
 # ---- sanitizer builds -----------------------------------------------------------------------
 if(VARVE_SUBBUILDS)
-  include(ProcessorCount)
-  ProcessorCount(cores)
   foreach(preset asan tsan)
     varve_test(${preset} sanitizer 1800 ${CMAKE_COMMAND} -DPRESET=${preset} -DJOBS=${cores}
       -DLLAMA=${VARVE_LLAMA} -DSOURCE=${PROJECT_SOURCE_DIR}
