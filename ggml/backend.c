@@ -44,14 +44,12 @@ static void backend_free(ggml_backend_t backend) {
 }
 
 static enum ggml_status compute_node(struct plugin_backend *self, const struct ggml_tensor *node) {
+    if (node_only_renames(node)) {
+        return GGML_STATUS_SUCCESS;
+    }
     switch (node->op) {
     case GGML_OP_FLASH_ATTN_EXT: return attention_compute(self, node);
     case GGML_OP_SET_ROWS: return set_rows_compute(self, node);
-    case GGML_OP_NONE:
-    case GGML_OP_RESHAPE:
-    case GGML_OP_VIEW:
-    case GGML_OP_PERMUTE:
-    case GGML_OP_TRANSPOSE: return GGML_STATUS_SUCCESS;
     default:
         plugin_log(GGML_LOG_LEVEL_ERROR, "asked to compute %s, which it never accepted",
                    ggml_op_desc(node));
@@ -259,12 +257,10 @@ static bool supports_set_rows(const struct ggml_tensor *op) {
 
 static bool device_supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
     (void)dev;
+    if (node_only_renames(op)) {
+        return true;
+    }
     switch (op->op) {
-    case GGML_OP_NONE:
-    case GGML_OP_RESHAPE:
-    case GGML_OP_VIEW:
-    case GGML_OP_PERMUTE:
-    case GGML_OP_TRANSPOSE: return true;
     case GGML_OP_FLASH_ATTN_EXT: return supports_attention(op);
     case GGML_OP_SET_ROWS: return supports_set_rows(op);
     case GGML_OP_MUL_MAT:

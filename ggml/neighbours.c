@@ -21,14 +21,9 @@ static _Thread_local struct {
     unsigned next;
 } graph;
 
-static bool only_renames(const struct ggml_tensor *node) {
-    return node->op == GGML_OP_NONE || node->op == GGML_OP_RESHAPE || node->op == GGML_OP_VIEW ||
-           node->op == GGML_OP_PERMUTE || node->op == GGML_OP_TRANSPOSE;
-}
-
 /* The node that computes what a chain of views shows. */
 static const struct ggml_tensor *behind_views(const struct ggml_tensor *node) {
-    while (node != NULL && node->op != GGML_OP_NONE && only_renames(node)) {
+    while (node != NULL && node->op != GGML_OP_NONE && node_only_renames(node)) {
         node = node->src[0];
     }
     return node;
@@ -96,7 +91,7 @@ enum ggml_status neighbours_compute(struct plugin_backend *backend, struct ggml_
     int last = first + 1;
     for (; last < ggml_graph_n_nodes(cgraph); last++) {
         const struct ggml_tensor *node = ggml_graph_node(cgraph, last);
-        if (!neighbours_is_one(node) && !only_renames(node)) {
+        if (!neighbours_is_one(node) && !node_only_renames(node)) {
             break;
         }
     }

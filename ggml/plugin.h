@@ -176,6 +176,12 @@ bool hot_set_tiers(const char *tiers, int32_t n_sink, int64_t hot_max);
 
 /* ---------------------------------------------------------------------------------------- ops */
 
+/* Nodes that compute nothing: another view of what is there. */
+static inline bool node_only_renames(const struct ggml_tensor *node) {
+    return node->op == GGML_OP_NONE || node->op == GGML_OP_RESHAPE || node->op == GGML_OP_VIEW ||
+           node->op == GGML_OP_PERMUTE || node->op == GGML_OP_TRANSPOSE;
+}
+
 /* NULL when the node can be computed, else the reason (static storage). */
 const char *attention_decline(const struct ggml_tensor *op);
 enum ggml_status attention_compute(struct plugin_backend *backend, const struct ggml_tensor *op);
