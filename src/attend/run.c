@@ -247,21 +247,29 @@ static void score_block(const struct task *task, const struct varve_block *block
 
 /* Scores to probabilities, with the running maxima and sums of one KV head. */
 static void softmax_block(const struct task *task, const struct varve_block *block, int32_t head) {
+    enum { QUERIES = 64 }; /* at a time: slopes and mask lines need a place */
     const struct varve_plan *plan = task->plan;
     const struct varve_attention *a = &plan->attention;
     const struct varve_view *view = &task->view;
-    for (int32_t i = 0; i < task->n; i++) {
-        const size_t at = (size_t)(head * task->n + i);
-        const int32_t task_head = head * plan->group + i % plan->group;
-        const int64_t line = (int64_t)(i / plan->group) * view->n_line_head +
-                             (view->n_line_head > 1 ? task_head : 0);
-        const float *bias = block->plain ? NULL : task->bias + line * VARVE_TILE_ROWS;
-        const struct varve_softmax_args args = {block->n,
+    float slope[QUERIES];
+    const float *bias[QUERIES];
+    for (int32_t i0 = 0; i0 < task->n; i0 += QUERIES) {
+        const int32_t n = task->n - i0 < QUERIES ? task->n - i0 : QUERIES;
+        for (int32_t j = 0; j < n && !block->plain; j++) {
+            const int32_t i = i0 + j, task_head = head * plan->group + i % plan->group;
+            const int64_t line = (int64_t)(i / plan->group) * view->n_line_head +
+                                 (view->n_line_head > 1 ? task_head : 0);
+            slope[j] = plan->slope[view->head0 + task_head];
+            bias[j] = task->bias + line * VARVE_TILE_ROWS;
+        }
+        const size_t at = (size_t)(head * task->n + i0);
+        const struct varve_softmax_args args = {n,
+                                                block->n,
                                                 a->scale,
                                                 a->softcap,
-                                                plan->slope[view->head0 + task_head],
-                                                bias,
-                                                task->s + (size_t)i * VARVE_TILE_ROWS,
+                                                slope,
+                                                block->plain ? NULL : bias,
+                                                task->s + (size_t)i0 * VARVE_TILE_ROWS,
                                                 &task->m[at],
                                                 &task->sum[at],
                                                 &task->alpha[at]};

@@ -169,22 +169,25 @@ struct varve_tilefold_args {
 };
 typedef void varve_tilefold_fn(const struct varve_tilefold_args *args);
 
-/* softmax: one online-softmax step of one query row over a block.
+/* softmax: one online-softmax step of each query over a block. For each of the n queries, with its
+ * s, slope and bias:
  *   x_r  = s_r * scale;  if softcap != 0: x_r = softcap * tanh(s_r * scale / softcap)
  *   x_r += slope * bias_r   (bias NULL: nothing);  where bias_r is -inf, x_r = -inf whatever s_r is
  *   M    = max(*m, max x_r);  p_r = exp(x_r - M), exactly 0 where x_r is -inf
  *   *alpha = exp(*m - M)  (0 when *m is -inf),  *sum = *alpha * *sum + sum p_r,  *m = M
  * If M is still -inf (nothing visible yet): all p_r = 0, *alpha = 0, *sum = 0 and *m stays -inf.
- * s is replaced by p; entries n_row .. (n_row rounded up to 16) - 1 of s become 0.
+ * s is replaced by p; entries n_row .. (n_row rounded up to 16) - 1 of s become 0, those behind are
+ * padding.
  * exp is within 2 ulp for arguments in [-87, 0] and 0 or a denormal's worth below; exp(0) = 1. A
- * NaN among the visible scores makes M or p NaN for this row only. bias has the same padding as s.
+ * NaN among the visible scores makes M and the sum NaN, for this query only.
  */
 struct varve_softmax_args {
-    int32_t n_row;
-    float scale, softcap, slope;
-    const float *bias; /* NULL, or [n_row rounded up to 16], 64-byte aligned */
-    float *s;
-    float *m, *sum, *alpha;
+    int32_t n, n_row;
+    float scale, softcap;
+    const float *slope;       /* [n]; not read where bias is NULL */
+    const float *const *bias; /* NULL, or [n][n_row rounded up to 16], 64-byte aligned */
+    float *s;                 /* [n][VARVE_TILE_ROWS] */
+    float *m, *sum, *alpha;   /* [n] */
 };
 typedef void varve_softmax_fn(const struct varve_softmax_args *args);
 

@@ -166,14 +166,16 @@ VEC_INLINE __m256 vec_sums_8(const __m512 x[8]) {
     return _mm512_castps512_ps256(vec_add_quarters(z, z));
 }
 
-/* exp(x) - 1 = 2^n (1 + *part) - 1 for x <= 0 in steps of the range reduction by Cody and Waite:
+/* exp(x) = 2^n (1 + *part) for x <= 0 in steps of the range reduction by Cody and Waite:
  * n = nearest(x / ln 2), r = x - n ln 2 with ln 2 in two parts, |r| <= ln 2 / 2, and
  * *part = r + r^2 Q(r) = exp(r) - 1. Q is the minimax polynomial of degree 4 for the relative error
  * of exp(r) (Remez exchange in 120 bits, coefficients rounded to F32): 3.1e-9, a fortieth of an
- * ulp.
- */
+ * ulp. Returns 2^n, for n > -127: adding 1.5 * 2^23 + 127 rounds and leaves n + 127, which is the
+ * exponent, in the lowest bits. */
 VEC_INLINE __m512 vec_exp_reduce(__m512 x, __m512 *part) {
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 0);
+    const __m512 magic = _mm512_set1_ps(0x1.8p+23f + 127.0f);
+    const __m512 shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(0x1.715476p+0f), magic);
+    const __m512 n = _mm512_sub_ps(shifted, magic);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e430p-1f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-0x1.05c610p-29f), r);
     __m512 q = _mm512_set1_ps(0x1.6a2434p-10f);
@@ -182,17 +184,16 @@ VEC_INLINE __m512 vec_exp_reduce(__m512 x, __m512 *part) {
     q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(0x1.555492p-3f));
     q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(0x1.fffffcp-2f));
     *part = _mm512_fmadd_ps(_mm512_mul_ps(r, r), q, r);
-    return n;
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
 }
 
 /* exp(x) for x <= 0, within 1 ulp; exp(0) = 1, NaN stays. Below ln 2^-126 the result is 0: the
  * true one would be a denormal, which costs a microcode assist wherever it goes. */
 VEC_INLINE __m512 vec_exp(__m512 x) {
     __m512 part;
-    const __m512 n = vec_exp_reduce(x, &part);
+    const __m512 power = vec_exp_reduce(x, &part);
     const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-0x1.5d589ep+6f), _CMP_NLT_UQ);
-    const __m512 e = _mm512_add_ps(part, _mm512_set1_ps(1.0f));
-    return _mm512_maskz_scalef_ps(normal, e, n);
+    return _mm512_maskz_fmadd_ps(normal, part, power, power);
 }
 
 /* tanh(x) = -u / (u + 2) with u = exp(-2 |x|) - 1, formed without cancellation: u = 2^n part +
@@ -202,8 +203,7 @@ VEC_INLINE __m512 vec_tanh(__m512 x) {
     /* tanh(10) rounds to 1; the operand order lets NaN pass */
     const __m512 magnitude = _mm512_min_ps(_mm512_set1_ps(10.0f), _mm512_abs_ps(x));
     __m512 part;
-    const __m512 n = vec_exp_reduce(_mm512_mul_ps(magnitude, _mm512_set1_ps(-2.0f)), &part);
-    const __m512 power = _mm512_scalef_ps(_mm512_set1_ps(1.0f), n);
+    const __m512 power = vec_exp_reduce(_mm512_mul_ps(magnitude, _mm512_set1_ps(-2.0f)), &part);
     const __m512 u = _mm512_fmadd_ps(power, part, _mm512_sub_ps(power, _mm512_set1_ps(1.0f)));
     const __m512 t = _mm512_div_ps(u, _mm512_add_ps(u, _mm512_set1_ps(2.0f)));
     return _mm512_or_ps(_mm512_abs_ps(t), sign);

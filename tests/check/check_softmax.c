@@ -4,7 +4,9 @@
 #include "check/check.h"
 #include "check/tol.h"
 
-/* One call: its inputs, and what it must give in double. */
+enum { QUERIES_MAX = 9 };
+
+/* One query of a call: its inputs, and what it must give in double. */
 struct softmax_case {
     int32_t n_row;
     float scale, softcap, slope, old_max, old_sum;
@@ -59,12 +61,25 @@ static void fill_rows(struct softmax_case *c, struct check *check, enum softmax_
     }
 }
 
-static void fill_case(struct softmax_case *c, struct check *check, enum softmax_kind kind,
-                      int32_t n_row) {
-    *c = (struct softmax_case){.n_row = n_row};
-    c->has_bias = kind == SOFTMAX_HIDDEN || check_range(check, 0, 2) != 0;
-    c->scale = kind == SOFTMAX_INTEGER ? 1 : INPUT_SCALE;
-    c->softcap = kind != SOFTMAX_INTEGER && check_range(check, 0, 2) == 0 ? INPUT_SOFTCAP : 0;
+/* What the queries of a call have in common. */
+static struct softmax_case pick_call(struct check *check, enum softmax_kind kind, int32_t n_row) {
+    struct softmax_case c = {.n_row = n_row};
+    c.has_bias = kind == SOFTMAX_HIDDEN || check_range(check, 0, 2) != 0;
+    c.scale = kind == SOFTMAX_INTEGER ? 1 : INPUT_SCALE;
+    c.softcap = kind != SOFTMAX_INTEGER && check_range(check, 0, 2) == 0 ? INPUT_SOFTCAP : 0;
+    return c;
+}
+
+/* The kind of another query of the call. */
+static enum softmax_kind pick_kind(struct check *check, const struct softmax_case *call,
+                                   enum softmax_kind first) {
+    if (first == SOFTMAX_INTEGER) return first;
+    const enum softmax_kind kind = check_range(check, 0, SOFTMAX_KIND_COUNT - 1);
+    const bool fits = kind != SOFTMAX_INTEGER && (kind != SOFTMAX_HIDDEN || call->has_bias);
+    return fits ? kind : SOFTMAX_NORMAL;
+}
+
+static void fill_case(struct softmax_case *c, struct check *check, enum softmax_kind kind) {
     c->slope = check_range(check, 0, 1) ? 1 : INPUT_SLOPE;
     switch (check_range(check, 0, 3)) {
     case 0: c->old_max = -INFINITY; break;
@@ -74,7 +89,7 @@ static void fill_case(struct softmax_case *c, struct check *check, enum softmax_
     c->old_sum = c->old_max == -INFINITY ? 0 : 1 + fabsf(check_unit(check)) * 50;
     fill_rows(c, check, kind);
     c->max = c->old_max;
-    for (int r = 0; r < n_row; r++) {
+    for (int r = 0; r < c->n_row; r++) {
         const double bias = c->has_bias ? (double)c->slope * c->bias[r] : 0;
         const double scaled = (double)c->s[r] * c->scale;
         c->x[r] = c->softcap != 0 ? c->softcap * tanh(scaled / c->softcap) : scaled;
@@ -124,9 +139,8 @@ static void compare(const struct softmax_case *c, struct check *check, const flo
         if (p[r] != 0) check_fail(check, "padding p[%d] is %g, not 0", r, p[r]);
     }
     if (c->has_nan) {
-        bool seen = isnan(max);
-        for (int r = 0; r < c->n_row; r++) seen |= isnan(p[r]);
-        if (!seen) check_fail(check, "a NaN score left no NaN in m or p");
+        if (!isnan(max)) check_fail(check, "a NaN score left m %g", max);
+        if (!isnan(sum)) check_fail(check, "a NaN score left the sum %g", sum);
         return;
     }
     if (c->max == -INFINITY) {
@@ -140,51 +154,63 @@ static void compare(const struct softmax_case *c, struct check *check, const flo
 }
 
 static void run_case(struct check *check, const struct check_line *line, int32_t n_row) {
-    struct softmax_case c;
+    struct softmax_case c[QUERIES_MAX];
     const enum softmax_kind kind = check_range(check, 0, SOFTMAX_KIND_COUNT - 1);
-    fill_case(&c, check, kind, n_row);
-    check_case(check, "n_row %d, kind %d, softcap %g, bias %d, old m %g", n_row, (int)kind,
-               (double)c.softcap, c.has_bias, (double)c.old_max);
-    const size_t padded = (size_t)(n_row + 15) / 16 * 16 * sizeof(float);
-    float *const s = check_aligned(BUFFER_S, padded);
-    float *const bias = check_aligned(BUFFER_BIAS, padded);
-    memcpy(s, c.s, (size_t)n_row * sizeof *s);
-    memcpy(bias, c.bias, (size_t)n_row * sizeof *bias);
-    float max = c.old_max, sum = c.old_sum, alpha = NAN;
-    const struct varve_softmax_args args = {.n_row = n_row,
-                                            .scale = c.scale,
-                                            .softcap = c.softcap,
-                                            .slope = c.slope,
-                                            .bias = c.has_bias ? bias : NULL,
+    const struct softmax_case call = pick_call(check, kind, n_row);
+    const int n = check_range(check, 1, QUERIES_MAX);
+    const size_t padded = (size_t)(n_row + 15) / 16 * 16;
+    float *const s = check_aligned(BUFFER_S, (size_t)n * VARVE_TILE_ROWS * sizeof *s);
+    float *const lines = check_aligned(BUFFER_BIAS, (size_t)n * padded * sizeof *lines);
+    float max[QUERIES_MAX], sum[QUERIES_MAX], alpha[QUERIES_MAX], slope[QUERIES_MAX];
+    const float *bias[QUERIES_MAX];
+    for (int a = 0; a < n; a++) {
+        c[a] = call;
+        fill_case(&c[a], check, a == 0 ? kind : pick_kind(check, &call, kind));
+        memcpy(s + a * VARVE_TILE_ROWS, c[a].s, (size_t)n_row * sizeof *s);
+        memcpy(lines + (size_t)a * padded, c[a].bias, (size_t)n_row * sizeof *lines);
+        bias[a] = lines + (size_t)a * padded;
+        slope[a] = c[a].slope;
+        max[a] = c[a].old_max;
+        sum[a] = c[a].old_sum;
+        alpha[a] = NAN;
+    }
+    const struct varve_softmax_args args = {.n = n,
+                                            .n_row = n_row,
+                                            .scale = call.scale,
+                                            .softcap = call.softcap,
+                                            .slope = slope,
+                                            .bias = call.has_bias ? bias : NULL,
                                             .s = s,
-                                            .m = &max,
-                                            .sum = &sum,
-                                            .alpha = &alpha};
+                                            .m = max,
+                                            .sum = sum,
+                                            .alpha = alpha};
     ((varve_softmax_fn *)line->run)(&args);
-    compare(&c, check, s, max, sum, alpha);
+    for (int a = 0; a < n; a++) {
+        check_case(check, "query %d of %d, n_row %d, first kind %d, softcap %g, bias %d, old m %g",
+                   a, n, n_row, (int)kind, (double)call.softcap, call.has_bias,
+                   (double)c[a].old_max);
+        compare(&c[a], check, s + a * VARVE_TILE_ROWS, max[a], sum[a], alpha[a]);
+    }
     check_around(check, BUFFER_S, "s");
 }
 
 static void call(check_fn *run, const void *args) { ((varve_softmax_fn *)run)(args); }
 
+/* No mask. */
 static void bench(struct check *check, const struct check_line *line) {
-    float *const s = check_aligned(BUFFER_S, VARVE_TILE_ROWS * sizeof *s);
-    float *const bias = check_aligned(BUFFER_BIAS, VARVE_TILE_ROWS * sizeof *bias);
-    for (int r = 0; r < VARVE_TILE_ROWS; r++) {
-        s[r] = check_unit(check);
-        bias[r] = 0;
-    }
-    float max = 0, sum = 1, alpha = 0;
-    const struct varve_softmax_args args = {.n_row = VARVE_TILE_ROWS,
+    enum { QUERIES = 16 };
+    const size_t bytes = (size_t)QUERIES * VARVE_TILE_ROWS * sizeof(float);
+    float *const s = check_aligned(BUFFER_S, bytes);
+    float max[QUERIES] = {0}, sum[QUERIES] = {0}, alpha[QUERIES];
+    for (int i = 0; i < QUERIES * VARVE_TILE_ROWS; i++) s[i] = check_unit(check);
+    const struct varve_softmax_args args = {.n = QUERIES,
+                                            .n_row = VARVE_TILE_ROWS,
                                             .scale = 1,
-                                            .slope = 1,
-                                            .bias = bias,
                                             .s = s,
-                                            .m = &max,
-                                            .sum = &sum,
-                                            .alpha = &alpha};
-    check_bench(check, line, (check_fn *)check->scalar->softmax.run, call, &args,
-                VARVE_TILE_ROWS * sizeof *s, 0);
+                                            .m = max,
+                                            .sum = sum,
+                                            .alpha = alpha};
+    check_bench(check, line, (check_fn *)check->scalar->softmax.run, call, &args, bytes, 0);
 }
 
 void varve_check_softmax(struct check *check, const struct check_line *line) {
