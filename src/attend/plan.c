@@ -160,6 +160,11 @@ static void choose_kernels(struct varve_plan *plan) {
             kernels->packk[f].isa == kernels->packscore.isa) {
             plan->k_packed |= 1u << f;
         }
+        /* Rounded weights pay only where integer products are faster. */
+        if (plan->any_q8 && kernels->packfold.isa > kernels->tilefold.isa &&
+            kernels->packv[f].isa == kernels->packfold.isa) {
+            plan->v_packed |= 1u << f;
+        }
     }
     for (int f = 0; f < VARVE_FORMAT_COUNT && !plan->tiled; f++) {
         /* the score slot of a quantized format is of class q8 */
@@ -169,7 +174,6 @@ static void choose_kernels(struct varve_plan *plan) {
         const bool v_fast = scalar || kernels->fold[f].isa > VARVE_ISA_SCALAR;
         if (k_fast && same_class) plan->k_direct |= 1u << f;
         if (v_fast) plan->v_direct |= 1u << f;
-        /* Rounded weights pay only where integer products are faster. */
         if (v_fast && plan->any_q8 && kernels->foldq[f].isa > kernels->fold[f].isa) {
             plan->v_rounded |= 1u << f;
         }
@@ -200,6 +204,9 @@ static bool lay_out(struct varve_plan *plan) {
     at->k_d = reserve(&size, (int64_t)plan->n_block * VARVE_TILE_ROWS, sizeof(float));
     at->k_m = reserve(&size, (int64_t)plan->n_block * VARVE_TILE_ROWS, sizeof(float));
     at->v_tile = reserve(&size, (int64_t)plan->ld_v * VARVE_TILE_ROWS, sizeof(float));
+    const int64_t n_block_v = plan->v_packed != 0 ? a->head_dim_v / VARVE_BLOCK : 0;
+    at->v_d = reserve(&size, n_block_v * VARVE_TILE_ROWS, sizeof(float));
+    at->v_m = reserve(&size, n_block_v * VARVE_TILE_ROWS, sizeof(float));
     size = varve_size_round(size, VARVE_ALIGN);
     at->bytes = size.value;
 
@@ -311,18 +318,23 @@ static int print_formats(const struct varve_plan *plan, bool k_side, char *text,
         if (!(formats >> f & 1)) continue;
         const bool is_direct = direct >> f & 1;
         const bool q8 = varve_k_is_q8(plan, (enum varve_format)f);
-        const char *v_direct =
-            plan->v_rounded >> f & 1 ? kernels->foldq[f].name : kernels->fold[f].name;
-        const bool packed = plan->k_packed >> f & 1;
-        const char *k_tiled = packed ? kernels->packk[f].name : kernels->unpackk[f].name;
-        const char *first = k_side ? (is_direct ? kernels->score[f].name : k_tiled)
-                                   : (is_direct ? v_direct : kernels->unpackv[f].name);
-        const char *k_second = packed ? kernels->packscore.name : kernels->tilescore[q8].name;
-        const char *second = k_side ? k_second : kernels->tilefold.name;
+        const char *first = k_side ? kernels->score[f].name : kernels->fold[f].name;
+        const char *second = NULL;
+        if (is_direct) {
+            if (!k_side && plan->v_rounded >> f & 1) first = kernels->foldq[f].name;
+        } else if (k_side) {
+            const bool packed = plan->k_packed >> f & 1;
+            first = packed ? kernels->packk[f].name : kernels->unpackk[f].name;
+            second = packed ? kernels->packscore.name : kernels->tilescore[q8].name;
+        } else {
+            const bool packed = plan->v_packed >> f & 1;
+            first = packed ? kernels->packv[f].name : kernels->unpackv[f].name;
+            second = packed ? kernels->packfold.name : kernels->tilefold.name;
+        }
         const size_t used = (size_t)length < bytes ? (size_t)length : bytes;
         const int n = snprintf(text + used, bytes - used, " %s %s:%s%s%s", k_side ? "K" : "V",
-                               varve_format_name((enum varve_format)f), first, is_direct ? "" : "+",
-                               is_direct ? "" : second);
+                               varve_format_name((enum varve_format)f), first,
+                               second == NULL ? "" : "+", second == NULL ? "" : second);
         if (n < 0) return length;
         length += n;
     }

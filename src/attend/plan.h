@@ -9,7 +9,7 @@ struct varve_layout {
     size_t query_f, query_i, query_fi, query_d, query_sum; /* packed queries of the task's heads */
     size_t m, sum, alpha, o;                               /* their running states */
     size_t s, bias;                                        /* scores and mask of one block */
-    size_t k_tile, k_d, k_m, v_tile;                       /* one decoded block */
+    size_t k_tile, k_d, k_m, v_tile, v_d, v_m;             /* one decoded block */
     size_t bytes;                                          /* the whole slice */
 };
 
@@ -21,6 +21,7 @@ struct varve_plan {
     uint32_t k_direct, v_direct;   /* of these, the ones served by direct kernels */
     uint32_t k_packed;             /* of the others, those scored from packed bytes */
     uint32_t v_rounded;            /* of v_direct, those folded by foldq where K is q8 */
+    uint32_t v_packed;             /* of the others, those folded from pairs where K is q8 */
     bool any_exact, any_q8;        /* which query packings the K formats need */
     bool tiled;                    /* many queries: decode each block once, use the tile kernels */
     int64_t n_row;                 /* all segments together */

@@ -20,7 +20,7 @@ struct task {
     int8_t *query_i;
     float *query_fi, *query_d;
     int32_t *query_sum;
-    float *m, *sum, *alpha, *o, *s, *bias, *k_tile, *k_d, *k_m, *v_tile;
+    float *m, *sum, *alpha, *o, *s, *bias, *k_tile, *k_d, *k_m, *v_tile, *v_d, *v_m;
 };
 
 static void task_buffers(struct task *task, char *slice) {
@@ -40,6 +40,8 @@ static void task_buffers(struct task *task, char *slice) {
     task->k_d = (float *)(void *)(slice + at->k_d);
     task->k_m = (float *)(void *)(slice + at->k_m);
     task->v_tile = (float *)(void *)(slice + at->v_tile);
+    task->v_d = (float *)(void *)(slice + at->v_d);
+    task->v_m = (float *)(void *)(slice + at->v_m);
 }
 
 /* Which chunk, tile, heads and batch entry a task number means. Tiles come last to first: with a
@@ -287,16 +289,41 @@ static void fold_block(const struct task *task, const struct varve_block *block,
     const int32_t head_dim = plan->attention.head_dim_v;
     const size_t at = (size_t)head * (size_t)task->n;
     float *const o = task->o + at * (size_t)plan->ld_v;
+    /* the class of a segment is that of its K */
+    const bool q8 = varve_k_is_q8(plan, block->segment->k_format);
     if (plan->v_direct >> format & 1) {
         const struct varve_fold_args args = {
             traits, task->n, head_dim,         plan->ld_v, block->n, block->sparse,
             rows,   task->s, task->alpha + at, o,          ahead};
-        /* the class of a segment is that of its K */
-        if (plan->v_rounded >> format & 1 && varve_k_is_q8(plan, block->segment->k_format)) {
+        if (q8 && plan->v_rounded >> format & 1) {
             kernels->foldq[format].run(&args);
         } else {
             kernels->fold[format].run(&args);
         }
+        return;
+    }
+    if (q8 && plan->v_packed >> format & 1) {
+        const struct varve_packv_args pack = {.format = traits,
+                                              .head_dim = head_dim,
+                                              .n_row = block->n,
+                                              .rows = rows,
+                                              .x = (int16_t(*)[2])(void *)task->v_tile,
+                                              .dv = task->v_d,
+                                              .mv = task->v_m,
+                                              .ahead = ahead};
+        kernels->packv[format].run(&pack);
+        const struct varve_packfold_args args = {task->n,
+                                                 head_dim,
+                                                 plan->ld_v,
+                                                 block->n,
+                                                 block->sparse,
+                                                 (const int16_t(*)[2])pack.x,
+                                                 pack.dv,
+                                                 traits->has_min ? pack.mv : NULL,
+                                                 task->s,
+                                                 task->alpha + at,
+                                                 o};
+        kernels->packfold.run(&args);
         return;
     }
     const struct varve_unpackv_args unpack = {traits, head_dim,     plan->ld_v, block->n,
