@@ -9,6 +9,9 @@
 /* Up to this many queries per KV head the direct kernels win over decoding a tile. Measured: the
  * two paths meet between 8 and 16 queries at head size 128 (docs/DESIGN.md 5). */
 #define DIRECT_QUERIES 8
+/* Up to this many a task takes all KV heads: rows are read once and in their order, and the states
+ * of all heads stay in L2. */
+#define FEW_QUERIES 32
 /* Queries per tile, times group: enough to pay for decoding a block, few enough that scores and
  * outputs of a tile stay in the L2 cache. */
 #define TILE_QUERIES 128
@@ -111,8 +114,8 @@ static enum varve_status add_segments(struct varve_plan *plan, const struct varv
 /* Query tiles and KV chunks, from the shape alone (promise 3). */
 static void cut(struct varve_plan *plan) {
     const struct varve_attention *a = &plan->attention;
-    const bool few = a->n_query * plan->group <= DIRECT_QUERIES;
-    plan->tiled = !few;
+    const bool few = a->n_query * plan->group <= FEW_QUERIES;
+    plan->tiled = a->n_query * plan->group > DIRECT_QUERIES;
     plan->n_head_task = few ? a->n_head_kv : 1;
     plan->tile_query = TILE_QUERIES / plan->group;
     if (few || plan->tile_query > a->n_query) plan->tile_query = a->n_query;
@@ -157,12 +160,12 @@ static void choose_kernels(struct varve_plan *plan) {
     for (int f = 0; f < VARVE_FORMAT_COUNT; f++) {
         if (varve_k_is_q8(plan, (enum varve_format)f) &&
             kernels->packscore.isa > kernels->tilescore[1].isa &&
-            kernels->packk[f].isa == kernels->packscore.isa) {
+            kernels->packk[f].isa >= kernels->packscore.isa) {
             plan->k_packed |= 1u << f;
         }
         /* Rounded weights pay only where integer products are faster. */
         if (plan->any_q8 && kernels->packfold.isa > kernels->tilefold.isa &&
-            kernels->packv[f].isa == kernels->packfold.isa) {
+            kernels->packv[f].isa >= kernels->packfold.isa) {
             plan->v_packed |= 1u << f;
         }
     }
