@@ -29,19 +29,21 @@ static inline float varve_larger(float a, float b) { return b > a || b != b ? b 
 static inline void varve_round_weights(const struct rounded_fold *fold, int32_t a,
                                        struct rounded_block *block) {
     const float *const p = fold->p + (int64_t)a * VARVE_TILE_ROWS;
-    float t[VARVE_TILE_ROWS], largest = 0;
+    float largest_p = 0x1p-126f, largest_d = 0x1p-100f;
     block->min = 0;
     for (int32_t r = 0; r < fold->n_row; r++) {
-        const bool formed = !fold->sparse || p[r] != 0.0f;
-        t[r] = formed ? p[r] * block->d[r] : 0;
-        if (largest == largest) largest = varve_larger(largest, fabsf(t[r]));
-        if (formed && fold->has_min) block->min += p[r] * block->m[r];
+        if (fold->sparse && p[r] == 0.0f) continue;
+        if (largest_p == largest_p) largest_p = varve_larger(largest_p, p[r]);
+        if (largest_d == largest_d) largest_d = varve_larger(largest_d, fabsf(block->d[r]));
+        if (fold->has_min) block->min += p[r] * block->m[r];
     }
-    const float step = largest / 32767.0f;
-    block->step = step < 0x1p-126f ? 0x1p-126f : step;
-    const float inverse = 1.0f / block->step;
+    block->step = largest_p * (largest_d / 32767.0f);
+    const float p_factor = 1.0f / largest_p, d_factor = 32767.0f / largest_d;
     for (int32_t r = 0; r < fold->n_row; r++) {
-        block->w[r] = isfinite(largest) ? (int32_t)nearbyintf(t[r] * inverse) : 0;
+        const bool formed = !fold->sparse || p[r] != 0.0f;
+        block->w[r] = formed && isfinite(block->step)
+                          ? (int32_t)nearbyintf((p[r] * p_factor) * (block->d[r] * d_factor))
+                          : 0;
     }
 }
 

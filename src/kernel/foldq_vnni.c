@@ -6,12 +6,21 @@
  * rounded together: that is a long chain of dependent steps. */
 enum { FOLDQ_SUMS = 16, FOLDQ_WEIGHTS = 16, FOLDQ_BLOCKS = 4 };
 
+/* What the weights of up to FOLDQ_QUERIES queries and FOLDQ_BLOCKS blocks are made of. */
+struct scales {
+    struct units units;
+    /* of the rows: in a sparse fold steps, else units of them */
+    float d[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    float m[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    float step[FOLDQ_BLOCKS]; /* of the units */
+};
+
 /* Weights of a few queries and up to `most` blocks; element (a, b) at a * most + b. */
 struct weights {
     int16_t w[FOLDQ_WEIGHTS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
     float step[FOLDQ_WEIGHTS] __attribute__((aligned(64)));
     float min[FOLDQ_WEIGHTS]; /* sum of p m */
-    /* what the bias of the codes adds to each sum */
+    /* what the bias of the codes adds to each sum, where they have one */
     int32_t bias[FOLDQ_WEIGHTS] __attribute__((aligned(64)));
 };
 
@@ -55,65 +64,70 @@ static void load_halves(const struct varve_fold_args *args, int64_t offset, int6
     }
 }
 
-/* Four elements (a, b) at a time, which are one query or two. */
-VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
-                      int32_t c, int32_t nq, int32_t n_block, const int32_t most, const bool sparse,
+/* nq queries from a0 on, whose units begin at u0, and n_block blocks from b0 of the scales on. */
+VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_format f,
+                      const struct scales *scales, int32_t a0, int32_t u0, int32_t b0, int32_t nq,
+                      int32_t n_block, int32_t most, const bool biased, const bool sparse,
                       struct weights *weights) {
-    float d[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
-    float m[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
-    float inverse[FOLDQ_WEIGHTS] __attribute__((aligned(64)));
-    __m512i all[4];
-    struct row_weights row;
-    __mmask16 valid[FOLDQ_VECTORS];
-    valid_rows(args->n_row, valid);
-    load_halves(args, quant_row_bytes(f, c), quant_bytes(f), n_block, d);
-    if (quant_has_min(f)) load_halves(args, quant_row_bytes(f, c) + 2, quant_bytes(f), n_block, m);
-    for (int32_t i = 0; i < 4; i++) all[i] = _mm512_setzero_si512();
-    for (int32_t i = 0; i < nq * most; i += 4) {
-        __m512i x[4];
+    const float *const p = args->p + (int64_t)a0 * VARVE_TILE_ROWS;
+    __mmask16 formed[FOLDQ_VECTORS];
+    __m512i sum[FOLDQ_WEIGHTS], all[4];
+    VEC_UNROLL
+    for (int32_t i = 0; i < FOLDQ_WEIGHTS && biased; i++) sum[i] = _mm512_setzero_si512();
+    for (int32_t b = 0; b < n_block; b++) {
+        __m512 unit[FOLDQ_VECTORS];
+        float step = scales->step[b0 + b];
         VEC_UNROLL
-        for (int32_t k = 0; k < 4; k++) {
-            const int32_t b = k % most;
-            if (b == 0) {
-                const float *const p = args->p + (int64_t)(a0 + (i + k) / most) * VARVE_TILE_ROWS;
-                load_row_weights(p, valid, sparse, &row);
-            }
-            x[k] = _mm512_setzero_si512();
-            if (b >= n_block) continue;
-            x[k] = largest_product(&row, d[b]);
-            if (quant_has_min(f)) weights->min[i + k] = sum_of_minima(&row, m[b]);
+        for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+            unit[v] = _mm512_load_ps(scales->d[b0 + b] + v * VEC_LANES);
         }
-        all[i / 4] = reduce_4(x, false);
-    }
-    _mm512_store_ps(weights->step, steps_of(reduce_quarters(all, false), inverse));
-    for (int32_t i = 0; i < nq * most; i += 4) {
-        __m512i x[4];
-        VEC_UNROLL
-        for (int32_t k = 0; k < 4; k++) {
-            const int32_t b = k % most;
-            if (b == 0) {
-                const float *const p = args->p + (int64_t)(a0 + (i + k) / most) * VARVE_TILE_ROWS;
-                load_row_weights(p, valid, sparse, &row);
+        for (int32_t a = 0; a < nq; a++) {
+            const int32_t i = a * most + b;
+            const float *const row = p + a * VARVE_TILE_ROWS;
+            if (sparse || quant_has_min(f)) formed_rows(row, args->n_row, sparse, formed);
+            if (sparse) step = unit_steps(scales->d[b0 + b], formed, unit);
+            const __m512i lanes = round_weights(scales->units.p[u0 + a], unit, weights->w[i]);
+            if (biased) sum[i] = lanes;
+            weights->step[i] = scales->units.largest[u0 + a] * step;
+            if (quant_has_min(f)) {
+                weights->min[i] = sum_of_minima(row, scales->m[b0 + b], formed);
             }
-            x[k] = _mm512_setzero_si512();
-            if (b >= n_block) continue;
-            x[k] = round_weights(&row, d[b], inverse[i + k], weights->w[i + k]);
         }
-        if (quant_signed_bias(f) != 0) all[i / 4] = reduce_4(x, true);
     }
+    if (!biased) return;
+    VEC_UNROLL
+    for (int32_t i = 0; i < 4; i++) all[i] = reduce_4(sum + 4 * i, true);
     const __m512i bias = _mm512_set1_epi32(-quant_signed_bias(f));
     _mm512_store_si512(weights->bias, _mm512_mullo_epi32(reduce_quarters(all, true), bias));
 }
 
 /* One function for all formats and shapes: it runs once for a few tiles. */
-static void load_weights(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
-                         int32_t c, int32_t nq, int32_t n_block, int32_t most,
-                         struct weights *weights) {
-    switch (most + args->sparse) {
-    case 2: weigh(args, f, a0, c, nq, n_block, 2, false, weights); break;
-    case 3: weigh(args, f, a0, c, nq, n_block, 2, true, weights); break;
-    case 4: weigh(args, f, a0, c, nq, n_block, 4, false, weights); break;
-    default: weigh(args, f, a0, c, nq, n_block, 4, true, weights); break;
+static void load_weights(const struct varve_fold_args *args, const enum varve_format f,
+                         const struct scales *scales, int32_t a0, int32_t u0, int32_t b0,
+                         int32_t nq, int32_t n_block, int32_t most, struct weights *weights) {
+    switch (2 * (quant_signed_bias(f) != 0) + args->sparse) {
+    case 0: weigh(args, f, scales, a0, u0, b0, nq, n_block, most, false, false, weights); break;
+    case 1: weigh(args, f, scales, a0, u0, b0, nq, n_block, most, false, true, weights); break;
+    case 2: weigh(args, f, scales, a0, u0, b0, nq, n_block, most, true, false, weights); break;
+    default: weigh(args, f, scales, a0, u0, b0, nq, n_block, most, true, true, weights); break;
+    }
+}
+
+/* The part that all queries share. */
+static void load_scales(const struct varve_fold_args *args, int64_t offset, int64_t block_bytes,
+                        int32_t n_block, bool has_min, struct scales *scales) {
+    load_halves(args, offset, block_bytes, n_block, scales->d);
+    if (has_min) load_halves(args, offset + 2, block_bytes, n_block, scales->m);
+    if (args->sparse) return; /* each query has a largest step of its own */
+    __mmask16 valid[FOLDQ_VECTORS];
+    valid_rows(args->n_row, valid);
+    for (int32_t b = 0; b < n_block; b++) {
+        __m512 unit[FOLDQ_VECTORS];
+        scales->step[b] = unit_steps(scales->d[b], valid, unit);
+        VEC_UNROLL
+        for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+            _mm512_store_ps(scales->d[b] + v * VEC_LANES, unit[v]);
+        }
     }
 }
 
@@ -130,22 +144,23 @@ VEC_INLINE __m512i add_pairs(__m512i sum, __m512i pairs, const int16_t *w) {
 /* 16 columns of o, from their integer sums. */
 VEC_INLINE void store_biased(const enum varve_format f, float *o, float alpha,
                              const struct weights *weights, int32_t i, __m512i sum) {
-    const __m512i all = _mm512_add_epi32(sum, _mm512_set1_epi32(weights->bias[i]));
+    const bool biased = quant_signed_bias(f) != 0;
+    const __m512i all =
+        biased ? _mm512_add_epi32(sum, _mm512_set1_epi32(weights->bias[i])) : sum;
     store_sum(o, alpha, weights->step[i], all, quant_has_min(f), weights->min[i]);
 }
 
-/* n_block blocks of nq queries, from block b0 of the weights on, which begin at query a0 and column
- * c. */
+/* n_block blocks from column `from` on of nq queries from a0 on, whose weights begin at element
+ * `first`. */
 VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
-                          int32_t c, const struct weights *weights, int32_t b0, const int32_t nq,
-                          const int32_t most, const int32_t n_block) {
-    const int32_t from = c + b0 * VARVE_BLOCK;
+                          int32_t from, const struct weights *weights, int32_t first,
+                          const int32_t nq, const int32_t most, const int32_t n_block) {
     const int64_t offset = quant_row_bytes(f, from);
     const bool fetch = a0 == 0 && from == 0;
     __m512i sum[FOLDQ_SUMS];
     VEC_UNROLL
     for (int32_t i = 0; i < nq * n_block * 2; i++) sum[i] = _mm512_setzero_si512();
-    const int16_t *const w0 = weights->w[b0];
+    const int16_t *const w0 = weights->w[first];
     for (int32_t r = 0; r < args->n_row; r += 2) {
         if (fetch && r % 8 == 0) vec_fetch_ahead(&args->ahead, r, 8);
         const uint8_t *row0 = args->rows[r] + offset;
@@ -168,7 +183,7 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
     const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
     VEC_UNROLL
     for (int32_t i = 0; i < nq * n_block; i++) {
-        const int32_t a = i / n_block, b = i % n_block, at = a * most + b0 + b;
+        const int32_t a = i / n_block, b = i % n_block, at = first + a * most + b;
         float *const o = args->o + (int64_t)(a0 + a) * args->ld + from + b * VARVE_BLOCK;
         __m512i x0 = sum[2 * i], x1 = sum[2 * i + 1];
         if (f == VARVE_FORMAT_Q8_0) {
@@ -180,36 +195,54 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
     }
 }
 
-/* nq queries: weights of up to `most` blocks at once, tiles of n_block. */
+/* nq queries from a0 on, whose units begin at u0, and n blocks from column c on: weights of up to
+ * `most` blocks at once, tiles of n_block. */
 VEC_INLINE void fold_queries(const struct varve_fold_args *args, const enum varve_format f,
-                             int32_t a0, const int32_t nq, const int32_t most,
+                             const struct scales *scales, int32_t a0, int32_t u0, int32_t c,
+                             int32_t n, const int32_t nq, const int32_t most,
                              const int32_t n_block) {
-    const int32_t n = args->head_dim / VARVE_BLOCK;
     struct weights weights;
-    if (a0 == 0) {
-        vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
-    }
     for (int32_t b0 = 0; b0 < n; b0 += most) {
-        const int32_t c = b0 * VARVE_BLOCK;
+        const int32_t from = c + b0 * VARVE_BLOCK;
         const int32_t n_here = vec_min_i32(n - b0, most);
-        load_weights(args, f, a0, c, nq, n_here, most, &weights);
+        load_weights(args, f, scales, a0, u0, b0, nq, n_here, most, &weights);
         int32_t b = 0;
         for (; b + n_block <= n_here; b += n_block) {
-            fold_tile(args, f, a0, c, &weights, b, nq, most, n_block);
+            fold_tile(args, f, a0, from + b * VARVE_BLOCK, &weights, b, nq, most, n_block);
         }
-        for (; b < n_here; b++) fold_tile(args, f, a0, c, &weights, b, nq, most, 1);
+        for (; b < n_here; b++) {
+            fold_tile(args, f, a0, from + b * VARVE_BLOCK, &weights, b, nq, most, 1);
+        }
+    }
+}
+
+/* Up to FOLDQ_QUERIES queries from a0 on and n blocks from column c on. */
+VEC_INLINE void fold_columns(const struct varve_fold_args *args, const enum varve_format f,
+                             const struct scales *scales, int32_t a0, int32_t nq, int32_t c,
+                             int32_t n) {
+    int32_t u = 0;
+    for (; u + 8 <= nq; u += 8) fold_queries(args, f, scales, a0 + u, u, c, n, 8, 2, 1);
+    for (; u + 4 <= nq; u += 4) fold_queries(args, f, scales, a0 + u, u, c, n, 4, 4, 2);
+    switch (nq - u) {
+    case 3: fold_queries(args, f, scales, a0 + u, u, c, n, 3, 4, 2); break;
+    case 2: fold_queries(args, f, scales, a0 + u, u, c, n, 2, 4, 4); break;
+    case 1: fold_queries(args, f, scales, a0 + u, u, c, n, 1, 4, 4); break;
+    default: break;
     }
 }
 
 VEC_INLINE void foldq(const struct varve_fold_args *args, const enum varve_format f) {
-    int32_t a = 0;
-    for (; a + 8 <= args->n; a += 8) fold_queries(args, f, a, 8, 2, 1);
-    for (; a + 4 <= args->n; a += 4) fold_queries(args, f, a, 4, 4, 2);
-    switch (args->n - a) {
-    case 3: fold_queries(args, f, a, 3, 4, 2); break;
-    case 2: fold_queries(args, f, a, 2, 4, 4); break;
-    case 1: fold_queries(args, f, a, 1, 4, 4); break;
-    default: break;
+    const int32_t n_block = args->head_dim / VARVE_BLOCK;
+    struct scales scales;
+    vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
+    for (int32_t a = 0; a < args->n; a += FOLDQ_QUERIES) {
+        const int32_t nq = vec_min_i32(args->n - a, FOLDQ_QUERIES);
+        load_units(args->p + (int64_t)a * VARVE_TILE_ROWS, nq, args->n_row, &scales.units);
+        for (int32_t b = 0; b < n_block; b += FOLDQ_BLOCKS) {
+            const int32_t c = b * VARVE_BLOCK, n = vec_min_i32(n_block - b, FOLDQ_BLOCKS);
+            load_scales(args, quant_row_bytes(f, c), quant_bytes(f), n, quant_has_min(f), &scales);
+            fold_columns(args, f, &scales, a, nq, c, n);
+        }
     }
 }
 

@@ -36,12 +36,16 @@ VEC_INLINE __m512i reduce_quarters(const __m512i x[4], const bool add) {
                        _mm512_shuffle_i32x4(y[0], y[1], 0xDD), add);
 }
 
-/* ---- weights ---------------------------------------------------------------------------- */
+/* ---- weights ----------------------------------------------------------------------------
+ *
+ * A weight is the product of two units: p over the largest p of the query, the same for all blocks,
+ * and d over the largest d of the block, times 32767, the same for all queries. */
 
-/* The weights of one query before they are scaled. */
-struct row_weights {
-    __m512 p[FOLDQ_VECTORS];
-    __mmask16 formed[FOLDQ_VECTORS]; /* rows whose products are: in a sparse fold 0 forms none */
+enum { FOLDQ_QUERIES = 16 };
+
+struct units {
+    float p[FOLDQ_QUERIES][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    float largest[FOLDQ_QUERIES] __attribute__((aligned(64)));
 };
 
 /* Which rows of a block there are. */
@@ -52,52 +56,96 @@ VEC_INLINE void valid_rows(int32_t n_row, __mmask16 valid[FOLDQ_VECTORS]) {
     }
 }
 
-VEC_INLINE void load_row_weights(const float *p, const __mmask16 *valid, const bool sparse,
-                                 struct row_weights *row) {
+/* Which rows form a term: in a sparse fold those whose p is not 0. */
+VEC_INLINE void formed_rows(const float *p, int32_t n_row, const bool sparse,
+                            __mmask16 formed[FOLDQ_VECTORS]) {
+    valid_rows(n_row, formed);
     VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        row->formed[v] = valid[v];
-        row->p[v] = _mm512_load_ps(p + v * VEC_LANES);
-        if (sparse) {
-            row->formed[v] =
-                _mm512_mask_cmp_ps_mask(valid[v], row->p[v], _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    for (int32_t v = 0; v < FOLDQ_VECTORS && sparse; v++) {
+        formed[v] = _mm512_mask_cmp_ps_mask(formed[v], _mm512_load_ps(p + v * VEC_LANES),
+                                            _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    }
+}
+
+/* As integers, magnitudes are in order and a NaN is the largest. */
+VEC_INLINE __m512i largest_lanes(const __m512 x[FOLDQ_VECTORS]) {
+    __m512i y[FOLDQ_VECTORS];
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) y[v] = _mm512_castps_si512(_mm512_abs_ps(x[v]));
+    return _mm512_max_epu32(_mm512_max_epu32(y[0], y[1]), _mm512_max_epu32(y[2], y[3]));
+}
+
+/* The units of n queries, up to FOLDQ_QUERIES; 0 past the last row. */
+VEC_INLINE void load_units(const float *p, int32_t n, int32_t n_row, struct units *units) {
+    __mmask16 valid[FOLDQ_VECTORS];
+    __m512i all[4];
+    float inverse[FOLDQ_QUERIES] __attribute__((aligned(64)));
+    valid_rows(n_row, valid);
+    VEC_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        __m512i x[4];
+        for (int32_t k = 0; k < 4; k++) {
+            __m512 y[FOLDQ_VECTORS];
+            x[k] = _mm512_setzero_si512();
+            if (4 * i + k >= n) continue;
+            VEC_UNROLL
+            for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+                y[v] = _mm512_maskz_load_ps(
+                    valid[v], p + (4 * i + k) * VARVE_TILE_ROWS + v * VEC_LANES);
+            }
+            x[k] = largest_lanes(y);
+        }
+        all[i] = 4 * i < n ? reduce_4(x, false) : _mm512_setzero_si512();
+    }
+    /* a NaN passes */
+    const __m512 largest = _mm512_max_ps(_mm512_set1_ps(0x1p-126f),
+                                         _mm512_castsi512_ps(reduce_quarters(all, false)));
+    _mm512_store_ps(units->largest, largest);
+    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), largest));
+    for (int32_t a = 0; a < n; a++) {
+        const __m512 factor = _mm512_set1_ps(inverse[a]);
+        VEC_UNROLL
+        for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+            const int32_t at = a * VARVE_TILE_ROWS + v * VEC_LANES;
+            _mm512_store_ps(units->p[a] + v * VEC_LANES,
+                            _mm512_mul_ps(_mm512_maskz_load_ps(valid[v], p + at), factor));
         }
     }
 }
 
-/* The largest magnitude of the products with d: as integers, magnitudes are in order and a NaN is
- * the largest. */
-VEC_INLINE __m512i largest_product(const struct row_weights *row, const float *d) {
-    __m512i x[FOLDQ_VECTORS];
+/* The units of a block, 0 in rows that are not formed; returns the largest d / 32767. */
+VEC_INLINE float unit_steps(const float *d, const __mmask16 *formed, __m512 unit[FOLDQ_VECTORS]) {
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const __m512 t =
-            _mm512_maskz_mul_ps(row->formed[v], row->p[v], _mm512_load_ps(d + v * VEC_LANES));
-        x[v] = _mm512_castps_si512(_mm512_abs_ps(t));
+        unit[v] = _mm512_maskz_load_ps(formed[v], d + v * VEC_LANES);
     }
-    return _mm512_max_epu32(_mm512_max_epu32(x[0], x[1]), _mm512_max_epu32(x[2], x[3]));
+    const uint32_t bits = _mm512_reduce_max_epu32(largest_lanes(unit));
+    float largest;
+    memcpy(&largest, &bits, sizeof largest);
+    if (largest < 0x1p-100f) largest = 0x1p-100f; /* not a NaN */
+    const __m512 factor = _mm512_set1_ps(32767.0f / largest);
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) unit[v] = _mm512_mul_ps(unit[v], factor);
+    return largest / 32767.0f;
 }
 
-VEC_INLINE float sum_of_minima(const struct row_weights *row, const float *m) {
+VEC_INLINE float sum_of_minima(const float *p, const float *m, const __mmask16 *formed) {
     __m512 sum = _mm512_setzero_ps();
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        sum = _mm512_mask3_fmadd_ps(row->p[v], _mm512_load_ps(m + v * VEC_LANES), sum,
-                                    row->formed[v]);
+        sum = _mm512_mask3_fmadd_ps(_mm512_load_ps(p + v * VEC_LANES),
+                                    _mm512_load_ps(m + v * VEC_LANES), sum, formed[v]);
     }
     return _mm512_reduce_add_ps(sum);
 }
 
-/* Rounds the products; returns the sums of the lanes. */
-VEC_INLINE __m512i round_weights(const struct row_weights *row, const float *d, float inverse,
-                                 int16_t *w) {
+/* The weights of a query and a block; returns the sums of the lanes. */
+VEC_INLINE __m512i round_weights(const float *p, const __m512 unit[FOLDQ_VECTORS], int16_t *w) {
     const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes that of packs */
     __m512i i[FOLDQ_VECTORS];
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const __m512 t =
-            _mm512_maskz_mul_ps(row->formed[v], row->p[v], _mm512_load_ps(d + v * VEC_LANES));
-        i[v] = _mm512_cvtps_epi32(_mm512_mul_ps(t, _mm512_set1_ps(inverse)));
+        i[v] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(p + v * VEC_LANES), unit[v]));
     }
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v += 2) {
@@ -105,16 +153,6 @@ VEC_INLINE __m512i round_weights(const struct row_weights *row, const float *d, 
         _mm512_store_si512(w + v * VEC_LANES, _mm512_permutexvar_epi64(order, both));
     }
     return _mm512_add_epi32(_mm512_add_epi32(i[0], i[1]), _mm512_add_epi32(i[2], i[3]));
-}
-
-/* The steps of 16 weights in which their largest products are 32767 steps, and 1 / step. A NaN
- * passes both. */
-VEC_INLINE __m512 steps_of(__m512i largest, float *inverse) {
-    const __m512 step =
-        _mm512_max_ps(_mm512_set1_ps(0x1p-126f),
-                      _mm512_div_ps(_mm512_castsi512_ps(largest), _mm512_set1_ps(32767.0f)));
-    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), step));
-    return step;
 }
 
 /* ---- codes -------------------------------------------------------------------------------- */

@@ -1,8 +1,7 @@
 #include "kernel/foldq_vnni.h"
 
-/* Queries whose weights are rounded together, one to a lane of the divisions; half of them make a
- * tile: two sums each, two vectors of codes and a pair of weights in registers. */
-enum { GROUP = 16, TILE = GROUP / 2 };
+/* Queries whose weights are rounded together; half of them make a tile: two sums each, two vectors of codes and a pair of weights in registers. */
+enum { GROUP = FOLDQ_QUERIES, TILE = GROUP / 2 };
 
 /* Weights of up to GROUP queries for one block of columns. */
 struct weights {
@@ -11,33 +10,25 @@ struct weights {
     float min[GROUP]; /* sum of p m */
 };
 
-VEC_INLINE void weigh(const struct varve_packfold_args *args, int32_t a0, int32_t n, int32_t b,
-                      const bool sparse, const bool has_min, struct weights *weights) {
+/* n queries from a0 on, whose units are given. */
+VEC_INLINE void weigh(const struct varve_packfold_args *args, const struct units *units, int32_t a0,
+                      int32_t n, int32_t b, const bool sparse, const bool has_min,
+                      struct weights *weights) {
     const float *const p = args->p + (int64_t)a0 * VARVE_TILE_ROWS;
-    const float *const d = args->dv + (int64_t)b * VARVE_TILE_ROWS;
-    float inverse[GROUP] __attribute__((aligned(64)));
-    __mmask16 valid[FOLDQ_VECTORS];
-    __m512i all[GROUP / 4];
-    struct row_weights row;
-    valid_rows(args->n_row, valid);
-    for (int32_t a = 0; a < GROUP; a += 4) {
-        __m512i x[4];
-        VEC_UNROLL
-        for (int32_t k = 0; k < 4; k++) {
-            x[k] = _mm512_setzero_si512();
-            if (a + k >= n) continue;
-            load_row_weights(p + (a + k) * VARVE_TILE_ROWS, valid, sparse, &row);
-            x[k] = largest_product(&row, d);
-            if (has_min) {
-                weights->min[a + k] = sum_of_minima(&row, args->mv + (int64_t)b * VARVE_TILE_ROWS);
-            }
-        }
-        all[a / 4] = reduce_4(x, false);
-    }
-    _mm512_store_ps(weights->step, steps_of(reduce_quarters(all, false), inverse));
+    const int64_t at = (int64_t)b * VARVE_TILE_ROWS;
+    __mmask16 formed[FOLDQ_VECTORS];
+    __m512 unit[FOLDQ_VECTORS];
+    float step = 0;
     for (int32_t a = 0; a < n; a++) {
-        load_row_weights(p + a * VARVE_TILE_ROWS, valid, sparse, &row);
-        (void)round_weights(&row, d, inverse[a], weights->w[a]);
+        if (sparse || a == 0) {
+            formed_rows(p + a * VARVE_TILE_ROWS, args->n_row, sparse, formed);
+            step = unit_steps(args->dv + at, formed, unit);
+        }
+        (void)round_weights(units->p[a], unit, weights->w[a]);
+        weights->step[a] = units->largest[a] * step;
+        if (has_min) {
+            weights->min[a] = sum_of_minima(p + a * VARVE_TILE_ROWS, args->mv + at, formed);
+        }
     }
 }
 
@@ -92,11 +83,13 @@ VEC_INLINE void fold_queries(const struct varve_packfold_args *args, int32_t a0,
 VEC_INLINE void packfold(const struct varve_packfold_args *args, const bool sparse,
                          const bool has_min) {
     struct weights weights;
+    struct units units;
     for (int32_t a0 = 0; a0 < args->n; a0 += GROUP) {
         const int32_t n = vec_min_i32(args->n - a0, GROUP);
+        load_units(args->p + (int64_t)a0 * VARVE_TILE_ROWS, n, args->n_row, &units);
         const int32_t first = n <= TILE ? n : (n + 1) / 2;
         for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
-            weigh(args, a0, n, b, sparse, has_min, &weights);
+            weigh(args, &units, a0, n, b, sparse, has_min, &weights);
             fold_queries(args, a0, 0, first, b, &weights, has_min);
             if (first < n) fold_queries(args, a0, first, n - first, b, &weights, has_min);
         }

@@ -45,15 +45,16 @@ void fold_create(struct fold_case *fold, struct check *check, struct rows *rows,
 
 /* What foldq may miss by in column i. */
 static double rounding(const struct fold_case *fold, const struct rows *rows, int a, int i) {
-    double largest = 0, sum_abs_q = 0;
+    double largest_p = 0, largest_d = 0, sum_abs_q = 0;
     for (int r = 0; r < fold->n_row; r++) {
         const double p = fold->p[a * VARVE_TILE_ROWS + r];
-        if (p == 0) continue;
+        if (fold->sparse && p == 0) continue;
         const int n_block = rows->head_dim / VARVE_BLOCK;
-        largest = fmax(largest, fabs(p * rows->d[r * n_block + i / VARVE_BLOCK]));
-        sum_abs_q += abs(rows->q[(int64_t)r * rows->head_dim + i]);
+        largest_p = fmax(largest_p, p);
+        largest_d = fmax(largest_d, fabs(rows->d[r * n_block + i / VARVE_BLOCK]));
+        if (p != 0) sum_abs_q += abs(rows->q[(int64_t)r * rows->head_dim + i]);
     }
-    return tol_foldq(fmax(largest / 32767, TOL_TINY), sum_abs_q);
+    return tol_foldq(fmax(largest_p * largest_d / 32767, TOL_TINY), sum_abs_q);
 }
 
 void fold_compare(const struct fold_case *fold, struct check *check, const struct rows *rows,

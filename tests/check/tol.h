@@ -34,8 +34,8 @@ static inline double tol_fold(int64_t n_row, double sum_abs) {
 }
 
 /* What rounding the weights of a block adds to a column of foldq: each is off by half a step at
- * most, and by the roundings of t, of 1 / step and of their product, together 3 u of at most 32767
- * steps, which is far below another half. (NUMERICS "weights in 16 bits") */
+ * most, and by the roundings of p / P, of 32767 d / D and of their product, together 5 u of at most
+ * 32767 steps, which is far below another half. (NUMERICS "weights in 16 bits") */
 static inline double tol_foldq(double step, double sum_abs_q) { return step * sum_abs_q; }
 
 /* Decoded value with a minimum: two roundings, or one with FMA. (NUMERICS "decode") */
@@ -81,7 +81,7 @@ static inline double tol_output(int64_t n_row, double logit_error, double abs_ou
 }
 /* What rounding the weights adds to an output where V is quantized and the class q8. A weight of a
  * block of at most 64 rows is off by half a step, 1 / 65534 of the largest |p d| of the block (a
- * little more for the roundings of t and 1 / step). Summed over the blocks that is at most 64, or
+ * little more for the roundings before). Summed over the blocks that is at most 64, or
  * n_row over the sum of the weights when the largest is 1, times the largest |d| times the largest
  * |q|. (NUMERICS "weights in 16 bits") */
 static inline double tol_rounded_weights(int64_t n_row, double weight, double largest_dq) {
