@@ -6,12 +6,15 @@
 
 #include "base/checked.h"
 
-/* Up to this many queries per KV head the direct kernels win over decoding a tile. Measured: the
- * two paths meet between 8 and 16 queries at head size 128 (docs/DESIGN.md 5). */
-#define DIRECT_QUERIES 8
-/* Up to this many a task takes all KV heads: rows are read once and in their order, and the states
- * of all heads stay in L2. */
+/* Up to so many queries per KV head the direct kernels win over decoding a block for all of them.
+ * Measured at head size 128 (docs/performance.md 3). */
+#define DIRECT_QUERIES 8  /* F32 products */
+#define DIRECT_SCORES 4   /* quantized K that can be packed as bytes instead */
+#define DIRECT_ROUNDED 16 /* quantized V folded with weights in 16 bits */
+/* Up to so many a task takes all KV heads, if their outputs stay in L2: rows are read as they lie.
+ */
 #define FEW_QUERIES 32
+#define FEW_BYTES (1 << 18)
 /* Queries per tile, times group: enough to pay for decoding a block, few enough that scores and
  * outputs of a tile stay in the L2 cache. */
 #define TILE_QUERIES 128
@@ -114,8 +117,10 @@ static enum varve_status add_segments(struct varve_plan *plan, const struct varv
 /* Query tiles and KV chunks, from the shape alone (promise 3). */
 static void cut(struct varve_plan *plan) {
     const struct varve_attention *a = &plan->attention;
-    const bool few = a->n_query * plan->group <= FEW_QUERIES;
-    plan->tiled = a->n_query * plan->group > DIRECT_QUERIES;
+    const int64_t n = a->n_query * plan->group;
+    const bool few =
+        n <= DIRECT_QUERIES ||
+        (n <= FEW_QUERIES && n * a->n_head_kv * plan->ld_v * (int64_t)sizeof(float) <= FEW_BYTES);
     plan->n_head_task = few ? a->n_head_kv : 1;
     plan->tile_query = TILE_QUERIES / plan->group;
     if (few || plan->tile_query > a->n_query) plan->tile_query = a->n_query;
@@ -157,29 +162,26 @@ static size_t reserve(struct varve_size *size, int64_t count, size_t bytes) {
 static void choose_kernels(struct varve_plan *plan) {
     const struct varve_kernels *kernels = &plan->context->kernels;
     const bool scalar = kernels->isa == VARVE_ISA_SCALAR;
+    const int64_t n = plan->attention.n_query * plan->group;
     for (int f = 0; f < VARVE_FORMAT_COUNT; f++) {
-        if (varve_k_is_q8(plan, (enum varve_format)f) &&
-            kernels->packscore.isa > kernels->tilescore[1].isa &&
-            kernels->packk[f].isa >= kernels->packscore.isa) {
-            plan->k_packed |= 1u << f;
-        }
+        const bool q8 = varve_k_is_q8(plan, (enum varve_format)f);
+        const bool k_packed = q8 && kernels->packscore.isa > kernels->tilescore[1].isa &&
+                              kernels->packk[f].isa >= kernels->packscore.isa;
         /* Rounded weights pay only where integer products are faster. */
-        if (plan->any_q8 && kernels->packfold.isa > kernels->tilefold.isa &&
-            kernels->packv[f].isa >= kernels->packfold.isa) {
-            plan->v_packed |= 1u << f;
-        }
-    }
-    for (int f = 0; f < VARVE_FORMAT_COUNT && !plan->tiled; f++) {
+        const bool v_packed = plan->any_q8 && kernels->packfold.isa > kernels->tilefold.isa &&
+                              kernels->packv[f].isa >= kernels->packfold.isa;
+        const bool v_rounded = plan->any_q8 && kernels->foldq[f].isa > kernels->fold[f].isa;
         /* the score slot of a quantized format is of class q8 */
-        const bool same_class = varve_k_is_q8(plan, (enum varve_format)f) ==
-                                varve_format_traits((enum varve_format)f)->quantized;
+        const bool same_class = q8 == varve_format_traits((enum varve_format)f)->quantized;
         const bool k_fast = scalar || kernels->score[f].isa > VARVE_ISA_SCALAR;
         const bool v_fast = scalar || kernels->fold[f].isa > VARVE_ISA_SCALAR;
-        if (k_fast && same_class) plan->k_direct |= 1u << f;
-        if (v_fast) plan->v_direct |= 1u << f;
-        if (v_fast && plan->any_q8 && kernels->foldq[f].isa > kernels->fold[f].isa) {
-            plan->v_rounded |= 1u << f;
-        }
+        const bool k_few = n <= (k_packed ? DIRECT_SCORES : DIRECT_QUERIES);
+        const bool v_few = n <= (v_rounded ? DIRECT_ROUNDED : DIRECT_QUERIES);
+        if (k_packed) plan->k_packed |= 1u << f;
+        if (v_packed) plan->v_packed |= 1u << f;
+        if (k_fast && same_class && k_few) plan->k_direct |= 1u << f;
+        if (v_fast && v_few) plan->v_direct |= 1u << f;
+        if (v_fast && v_few && v_rounded) plan->v_rounded |= 1u << f;
     }
 }
 
@@ -200,7 +202,8 @@ static bool lay_out(struct varve_plan *plan) {
     at->m = reserve(&size, n_all, sizeof(float));
     at->sum = reserve(&size, n_all, sizeof(float));
     at->alpha = reserve(&size, n_all, sizeof(float));
-    at->o = reserve(&size, n_all * plan->ld_v, sizeof(float));
+    /* with partials, outputs are summed where the partial states lie */
+    at->o = reserve(&size, plan->partials ? 0 : n_all * plan->ld_v, sizeof(float));
     at->s = reserve(&size, n * VARVE_TILE_ROWS, sizeof(float));
     at->bias = reserve(&size, n_bias * VARVE_TILE_ROWS, sizeof(float));
     at->k_tile = reserve(&size, (int64_t)a->head_dim_k * VARVE_TILE_ROWS, sizeof(float));
@@ -214,15 +217,10 @@ static bool lay_out(struct varve_plan *plan) {
     at->bytes = size.value;
 
     size = varve_size_mul(size, (size_t)plan->n_worker);
-    plan->partial_offset = size.value;
-    plan->record_floats = (size_t)(VARVE_RECORD_O + plan->ld_v);
-    if (plan->partials) {
-        struct varve_size part = varve_size_of(plan->record_floats * sizeof(float));
-        part = varve_size_mul(part, (size_t)plan->n_chunk);
-        part = varve_size_mul(part, (size_t)(a->n_batch * a->n_query * a->n_head));
-        size = varve_size_add(size, part.value);
-        size.overflow |= part.overflow;
-    }
+    const int64_t n_record = plan->partials ? a->n_batch * a->n_query * a->n_head : 0;
+    const int64_t n_partial = n_record * plan->n_chunk; /* counted before: no overflow */
+    plan->partial_o = reserve(&size, n_partial, (size_t)plan->ld_v * sizeof(float));
+    plan->partial_ms = reserve(&size, n_partial, 2 * sizeof(float));
     plan->scratch_bytes = size.value;
     return !size.overflow;
 }
@@ -347,21 +345,24 @@ static int print_formats(const struct varve_plan *plan, bool k_side, char *text,
 int varve_plan_print(const struct varve_plan *plan, char *text, size_t bytes) {
     const struct varve_attention *a = &plan->attention;
     const struct varve_kernels *kernels = &plan->context->kernels;
+    const bool direct =
+        (plan->k_formats & ~plan->k_direct) == 0 && (plan->v_formats & ~plan->v_direct) == 0;
     char none[1];
     if (text == NULL) {
         text = none;
         bytes = 0;
     }
-    int length = snprintf(
-        text, bytes,
-        "%s head %d/%d, heads %d/%d, queries %lld, batch %lld, rows %lld: %s, "
-        "%lld tiles of %lld queries, %lld chunks of %lld rows, tasks %lld+%lld, "
-        "scratch %zu bytes; %s",
-        varve_isa_text(kernels->isa), a->head_dim_k, a->head_dim_v, a->n_head, a->n_head_kv,
-        (long long)a->n_query, (long long)a->n_batch, (long long)plan->n_row,
-        plan->tiled ? "tiled" : "direct", (long long)plan->n_tile, (long long)plan->tile_query,
-        (long long)plan->n_chunk, (long long)plan->chunk_rows, (long long)plan->n_task[0],
-        (long long)plan->n_task[1], plan->scratch_bytes, kernels->softmax.name);
+    int length =
+        snprintf(text, bytes,
+                 "%s head %d/%d, heads %d/%d, queries %lld, batch %lld, rows %lld: %s, "
+                 "%lld tiles of %lld queries, %lld chunks of %lld rows, tasks %lld+%lld, "
+                 "scratch %zu bytes; %s",
+                 varve_isa_text(kernels->isa), a->head_dim_k, a->head_dim_v, a->n_head,
+                 a->n_head_kv, (long long)a->n_query, (long long)a->n_batch, (long long)plan->n_row,
+                 direct ? "direct" : "tiled",
+                 (long long)plan->n_tile, (long long)plan->tile_query, (long long)plan->n_chunk,
+                 (long long)plan->chunk_rows, (long long)plan->n_task[0],
+                 (long long)plan->n_task[1], plan->scratch_bytes, kernels->softmax.name);
     for (int side = 0; side < 2 && length >= 0; side++) {
         const size_t used = (size_t)length < bytes ? (size_t)length : bytes;
         length += print_formats(plan, side == 0, text + used, bytes - used);

@@ -23,7 +23,6 @@ struct varve_plan {
     uint32_t v_rounded;            /* of v_direct, those folded by foldq where K is q8 */
     uint32_t v_packed;             /* of the others, those folded from pairs where K is q8 */
     bool any_exact, any_q8;        /* which query packings the K formats need */
-    bool tiled;                    /* many queries: decode each block once, use the tile kernels */
     int64_t n_row;                 /* all segments together */
     int32_t group;                 /* query heads per KV head */
     int32_t n_head_task;           /* KV heads per task: all of them with few queries, else 1 */
@@ -35,8 +34,9 @@ struct varve_plan {
     int64_t n_task[VARVE_PHASE_COUNT];
     int32_t n_worker;
     struct varve_layout layout;
-    size_t record_floats;  /* of a partial state: m, s, padding to a cache line, o[ld_v] */
-    size_t partial_offset; /* partial states, behind the workers' slices */
+    /* partial states, behind the workers' slices: [chunk][batch entry][KV head][query][group] of
+     * o[ld_v] and of m, s */
+    size_t partial_o, partial_ms;
     size_t scratch_bytes;
     float slope[]; /* [n_head] ALiBi slopes, 1 without ALiBi */
 };
@@ -50,8 +50,5 @@ static inline bool varve_k_is_q8(const struct varve_plan *plan, enum varve_forma
 /* Rows, queries, batch entries and positions beyond this are refused: sums and products of a few of
  * them stay inside int64_t. */
 #define VARVE_COUNT_MAX (INT64_C(1) << 48)
-
-/* Offset of o in a partial record: m, s and padding to one cache line. */
-#define VARVE_RECORD_O 16
 
 #endif

@@ -14,7 +14,8 @@ struct task {
     struct varve_view view;
     int64_t chunk, batch, query0, n_query;
     int32_t head_kv0;
-    int32_t n; /* queries of one KV head: n_query * group */
+    int32_t n;           /* queries of one KV head: n_query * group */
+    int64_t head_floats; /* of o, from one KV head to the next */
     /* the worker's slice of scratch */
     float *query_f;
     int8_t *query_i;
@@ -44,6 +45,30 @@ static void task_buffers(struct task *task, char *slice) {
     task->v_m = (float *)(void *)(slice + at->v_m);
 }
 
+/* Number of the partial state of (chunk, b, i, h). */
+static int64_t partial_at(const struct varve_plan *plan, int64_t chunk, int64_t b, int64_t i,
+                          int32_t h) {
+    const struct varve_attention *a = &plan->attention;
+    const int64_t head = (chunk * a->n_batch + b) * a->n_head_kv + h / plan->group;
+    return (head * a->n_query + i) * plan->group + h % plan->group;
+}
+
+static float *partial_ms(const struct varve_plan *plan, void *scratch, int64_t at) {
+    return (float *)(void *)((char *)scratch + plan->partial_ms) + 2 * at;
+}
+
+static float *partial_o(const struct varve_plan *plan, void *scratch, int64_t at) {
+    return (float *)(void *)((char *)scratch + plan->partial_o) + at * plan->ld_v;
+}
+
+static struct varve_record partial_record(const struct varve_plan *plan, const void *scratch,
+                                          int64_t at) {
+    const char *const from = scratch;
+    const float *const ms = (const float *)(const void *)(from + plan->partial_ms) + 2 * at;
+    const float *const o = (const float *)(const void *)(from + plan->partial_o) + at * plan->ld_v;
+    return (struct varve_record){ms[0], ms[1], o};
+}
+
 /* Which chunk, tile, heads and batch entry a task number means. Tiles come last to first: with a
  * causal mask the later ones have more work, and the largest tasks should start first. */
 static struct task task_of(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
@@ -64,6 +89,12 @@ static struct task task_of(const struct varve_plan *plan, const struct varve_io 
     task.view = varve_view_of(plan, io, task.batch, task.query0, task.n_query,
                               task.head_kv0 * plan->group, plan->n_head_task * plan->group);
     task_buffers(&task, (char *)scratch + (size_t)worker * plan->layout.bytes);
+    task.head_floats = (int64_t)task.n * plan->ld_v;
+    if (plan->partials) {
+        const int32_t h = task.head_kv0 * plan->group;
+        task.o = partial_o(plan, scratch, partial_at(plan, task.chunk, task.batch, task.query0, h));
+        task.head_floats = a->n_query * plan->group * plan->ld_v;
+    }
     return task;
 }
 
@@ -288,7 +319,7 @@ static void fold_block(const struct task *task, const struct varve_block *block,
     const struct varve_format_traits *traits = varve_format_traits(format);
     const int32_t head_dim = plan->attention.head_dim_v;
     const size_t at = (size_t)head * (size_t)task->n;
-    float *const o = task->o + at * (size_t)plan->ld_v;
+    float *const o = task->o + head * task->head_floats;
     /* the class of a segment is that of its K */
     const bool q8 = varve_k_is_q8(plan, block->segment->k_format);
     if (plan->v_direct >> format & 1) {
@@ -385,26 +416,6 @@ static void deliver(const struct varve_plan *plan, const struct varve_io *io, in
                         output->lse ? &output->lse[(b * a->n_query + i) * a->n_head + h] : NULL);
 }
 
-/* Where in scratch the partial record of (chunk, b, i, h) lies, in bytes. */
-static size_t partial_at(const struct varve_plan *plan, int64_t chunk, int64_t b, int64_t i,
-                         int32_t h) {
-    const struct varve_attention *a = &plan->attention;
-    const int64_t at = ((chunk * a->n_batch + b) * a->n_query + i) * a->n_head + h;
-    return plan->partial_offset + (size_t)at * plan->record_floats * sizeof(float);
-}
-
-static float *partial_of(const struct varve_plan *plan, void *scratch, int64_t chunk, int64_t b,
-                         int64_t i, int32_t h) {
-    return (float *)(void *)((char *)scratch + partial_at(plan, chunk, b, i, h));
-}
-
-static struct varve_record partial_record(const struct varve_plan *plan, const void *scratch,
-                                          int64_t chunk, int64_t b, int64_t i, int32_t h) {
-    const float *const part =
-        (const float *)(const void *)((const char *)scratch + partial_at(plan, chunk, b, i, h));
-    return (struct varve_record){part[0], part[1], part + VARVE_RECORD_O};
-}
-
 static void emit(const struct task *task, void *scratch) {
     const struct varve_plan *plan = task->plan;
     for (int32_t head = 0; head < plan->n_head_task; head++) {
@@ -413,17 +424,15 @@ static void emit(const struct task *task, void *scratch) {
             const int64_t i = task->query0 + a / plan->group;
             const int32_t h = (task->head_kv0 + head) * plan->group + a % plan->group;
             const struct varve_record record = {task->m[at], task->sum[at],
-                                                task->o + at * (size_t)plan->ld_v};
-            if (!plan->partials) {
+                                                task->o + head * task->head_floats +
+                                                    (int64_t)a * plan->ld_v};
+            if (plan->partials) {
+                float *const ms =
+                    partial_ms(plan, scratch, partial_at(plan, task->chunk, task->batch, i, h));
+                ms[0] = record.m;
+                ms[1] = record.s;
+            } else {
                 deliver(plan, task->io, task->batch, i, h, &record);
-                continue;
-            }
-            float *const out = partial_of(plan, scratch, task->chunk, task->batch, i, h);
-            out[0] = record.m;
-            out[1] = record.s;
-            if (record.m != -INFINITY) {
-                memcpy(out + VARVE_RECORD_O, record.o,
-                       (size_t)plan->attention.head_dim_v * sizeof(float));
             }
         }
     }
@@ -480,12 +489,14 @@ static void merge_task(const struct varve_plan *plan, const struct varve_io *io,
         const int32_t h = (int32_t)(r % a->n_head);
         const int64_t i = r / a->n_head % a->n_query;
         const int64_t b = r / a->n_head / a->n_query;
-        float *const sum = partial_of(plan, scratch, 0, b, i, h);
+        const int64_t at = partial_at(plan, 0, b, i, h);
+        float *const ms = partial_ms(plan, scratch, at), *const o = partial_o(plan, scratch, at);
         for (int64_t c = 1; c < plan->n_chunk; c++) {
-            const struct varve_record in = partial_record(plan, scratch, c, b, i, h);
-            varve_record_merge(&sum[0], &sum[1], sum + VARVE_RECORD_O, &in, a->head_dim_v);
+            const struct varve_record in =
+                partial_record(plan, scratch, partial_at(plan, c, b, i, h));
+            varve_record_merge(&ms[0], &ms[1], o, &in, a->head_dim_v);
         }
-        const struct varve_record record = {sum[0], sum[1], sum + VARVE_RECORD_O};
+        const struct varve_record record = {ms[0], ms[1], o};
         deliver(plan, io, b, i, h, &record);
     }
 }
@@ -503,7 +514,7 @@ enum varve_status varve_partial_read(const struct varve_plan *plan, const void *
     record[0] = -INFINITY;
     memset(&record[1], 0, (1 + (size_t)a->head_dim_v) * sizeof(float));
     for (int64_t c = 0; c < plan->n_chunk; c++) {
-        const struct varve_record in = partial_record(plan, scratch, c, b, i, h);
+        const struct varve_record in = partial_record(plan, scratch, partial_at(plan, c, b, i, h));
         varve_record_merge(&record[0], &record[1], &record[2], &in, a->head_dim_v);
     }
     return VARVE_OK;

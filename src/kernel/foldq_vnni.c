@@ -145,8 +145,7 @@ VEC_INLINE __m512i add_pairs(__m512i sum, __m512i pairs, const int16_t *w) {
 VEC_INLINE void store_biased(const enum varve_format f, float *o, float alpha,
                              const struct weights *weights, int32_t i, __m512i sum) {
     const bool biased = quant_signed_bias(f) != 0;
-    const __m512i all =
-        biased ? _mm512_add_epi32(sum, _mm512_set1_epi32(weights->bias[i])) : sum;
+    const __m512i all = biased ? _mm512_add_epi32(sum, _mm512_set1_epi32(weights->bias[i])) : sum;
     store_sum(o, alpha, weights->step[i], all, quant_has_min(f), weights->min[i]);
 }
 

@@ -90,16 +90,16 @@ VEC_INLINE void load_units(const float *p, int32_t n, int32_t n_row, struct unit
             if (4 * i + k >= n) continue;
             VEC_UNROLL
             for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-                y[v] = _mm512_maskz_load_ps(
-                    valid[v], p + (4 * i + k) * VARVE_TILE_ROWS + v * VEC_LANES);
+                y[v] = _mm512_maskz_load_ps(valid[v],
+                                            p + (4 * i + k) * VARVE_TILE_ROWS + v * VEC_LANES);
             }
             x[k] = largest_lanes(y);
         }
         all[i] = 4 * i < n ? reduce_4(x, false) : _mm512_setzero_si512();
     }
     /* a NaN passes */
-    const __m512 largest = _mm512_max_ps(_mm512_set1_ps(0x1p-126f),
-                                         _mm512_castsi512_ps(reduce_quarters(all, false)));
+    const __m512 largest =
+        _mm512_max_ps(_mm512_set1_ps(0x1p-126f), _mm512_castsi512_ps(reduce_quarters(all, false)));
     _mm512_store_ps(units->largest, largest);
     _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), largest));
     for (int32_t a = 0; a < n; a++) {

@@ -1,6 +1,7 @@
 #include "kernel/foldq_vnni.h"
 
-/* Queries whose weights are rounded together; half of them make a tile: two sums each, two vectors of codes and a pair of weights in registers. */
+/* Queries whose weights are rounded together; half of them make a tile: two sums each, two vectors
+ * of codes and a pair of weights in registers. */
 enum { GROUP = FOLDQ_QUERIES, TILE = GROUP / 2 };
 
 /* Weights of up to GROUP queries for one block of columns. */

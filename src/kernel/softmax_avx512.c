@@ -93,8 +93,7 @@ VEC_INLINE void softmax(const struct varve_softmax_args *args, int32_t a0, int32
         VEC_UNROLL
         for (int32_t v = 0; v < VECTORS; v++) {
             float *const at = s + a * VARVE_TILE_ROWS + v * VEC_LANES;
-            const __m512 x =
-                plain ? logits(args, a0 + a, v * VEC_LANES, true) : _mm512_load_ps(at);
+            const __m512 x = plain ? logits(args, a0 + a, v * VEC_LANES, true) : _mm512_load_ps(at);
             p[v] = vec_exp(_mm512_sub_ps(x, _mm512_set1_ps(origin[a])));
             _mm512_store_ps(at, p[v]);
         }
