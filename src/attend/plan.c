@@ -8,7 +8,7 @@
 
 /* Up to so many queries per KV head the direct kernels win over decoding a block for all of them.
  * Measured at head size 128 (docs/performance.md 3). */
-#define DIRECT_QUERIES 8  /* F32 products */
+#define DIRECT_QUERIES 16 /* F32 products */
 #define DIRECT_SCORES 4   /* quantized K that can be packed as bytes instead */
 #define DIRECT_ROUNDED 16 /* quantized V folded with weights in 16 bits */
 /* Up to so many a task takes all KV heads, if their outputs stay in L2: rows are read as they lie.

@@ -161,7 +161,13 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
     for (int32_t i = 0; i < nq * n_block * 2; i++) sum[i] = _mm512_setzero_si512();
     const int16_t *const w0 = weights->w[first];
     for (int32_t r = 0; r < args->n_row; r += 2) {
-        if (fetch && r % 8 == 0) vec_fetch_ahead(&args->ahead, r, 8);
+        if (fetch && r % 8 == 0) {
+            vec_fetch_ahead(&args->ahead, r, 8);
+            if (args->n > 4) { /* else hints cost more than they bring */
+                const int64_t bytes = quant_row_bytes(f, args->head_dim);
+                vec_prefetch(args->rows, args->n_row, r + 16, 8, 0, bytes);
+            }
+        }
         const uint8_t *row0 = args->rows[r] + offset;
         const uint8_t *row1 = args->rows[vec_min_i32(r + 1, args->n_row - 1)] + offset;
         __asm__("" : "+r"(row0), "+r"(row1)); /* one address each, not a sum per block */
