@@ -12,6 +12,7 @@
 
 struct attend {
     struct bench_problem *problem;
+    enum attend_sight sight;
     struct varve_segment *segments; /* n_segment of each layer */
     int64_t n_segment;
     struct varve_plan *plan;
@@ -36,18 +37,20 @@ static void cut(struct varve_segment *pages, const struct varve_segment *whole, 
     }
 }
 
-struct attend *attend_create(struct bench_problem *p, int64_t page_rows) {
+struct attend *attend_create(struct bench_problem *p, int64_t page_rows, enum attend_sight sight) {
     struct attend *const a = measure_allocate(sizeof *a);
     const int64_t n = page_rows > 0 ? (p->c.n_row + page_rows - 1) / page_rows : 1;
-    *a = (struct attend){.problem = p, .n_segment = n};
+    *a = (struct attend){.problem = p, .sight = sight, .n_segment = n};
     a->segments = measure_allocate((size_t)(n * p->c.n_layer) * sizeof *a->segments);
     for (int64_t i = 0; i < p->c.n_layer; i++) {
         const struct varve_segment whole = problem_segment(p, i);
         cut(a->segments + i * n, &whole, page_rows > 0 ? page_rows : p->c.n_row, n);
     }
-    attend_must(
-        varve_plan_create(p->context, &p->attention, a->segments, n, p->c.n_thread, &a->plan),
-        "no plan for this case");
+    struct varve_attention attention = p->attention;
+    attention.causal = sight == ATTEND_POSITIONS;
+    attention.query_pos = p->c.n_row - p->c.n_query;
+    attend_must(varve_plan_create(p->context, &attention, a->segments, n, p->c.n_thread, &a->plan),
+                "no plan for this case");
     a->scratch = measure_allocate(varve_plan_scratch_bytes(a->plan));
     return a;
 }
@@ -64,6 +67,7 @@ double attend_walk(struct attend *a) {
     const struct bench_case *const c = &a->problem->c;
     struct varve_io io = problem_io(a->problem);
     io.n_segment = a->n_segment;
+    if (a->sight != ATTEND_MASK) io.mask = NULL;
     const double start = measure_seconds();
     for (int64_t i = 0; i < c->n_layer; i++) {
         io.segments = a->segments + i * a->n_segment;

@@ -6,8 +6,12 @@
 
 struct attend;
 
+/* What hides rows from queries: the mask, their positions, or nothing. */
+enum attend_sight { ATTEND_MASK, ATTEND_POSITIONS, ATTEND_ALL };
+
 /* page_rows 0: one segment. Ends the program after a line when there is no plan. */
-struct attend *attend_create(struct bench_problem *problem, int64_t page_rows);
+struct attend *attend_create(struct bench_problem *problem, int64_t page_rows,
+                             enum attend_sight sight);
 void attend_destroy(struct attend *attend);
 
 /* Seconds of one layer, from a walk over all of them. */

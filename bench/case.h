@@ -27,6 +27,7 @@ struct bench_case {
     enum varve_arithmetic arithmetic;
     int64_t n_layer;   /* caches that are walked in turn; 0: as many as it takes */
     int64_t page_rows; /* also lend the rows in segments of so many; 0: no */
+    bool causal;       /* also with all rows visible, and hidden by positions instead of a mask */
     bool heads_apart;  /* the rows of a head lie together, as in test-backend-ops */
     double seconds;    /* for all rounds, about */
 };
@@ -46,6 +47,8 @@ struct bench_result {
     double max_rel_err, stock_rel_err;
     double cold_ms, cold_ratio, twins_ms, view_ms; /* mixed; else NaN */
     double pages_ms, pages_ratio;                  /* with page_rows; else NaN */
+    double full_ms, full_ratio;         /* of ms and all rows visible; causal, else NaN */
+    double position_ms, position_ratio; /* the same of position_ms */
 };
 
 /* Measures a case. False after a line. */

@@ -53,6 +53,7 @@ enum {
     KEY_LAYERS,
     KEY_LAYOUT,
     KEY_PAGES,
+    KEY_CAUSAL,
     KEY_SECONDS,
     KEY_SWEEP,
     KEY_JSON,
@@ -84,6 +85,10 @@ static const struct argp_option option_list[] = {
      "Highest instruction set for varve, as in avx2 (default: the best of this CPU)", 0},
     {"class", KEY_CLASS, "CLASS", 0,
      "Arithmetic: exact or q8 (default: q8 for a quantized K, else exact)", 0},
+    {"causal", KEY_CAUSAL, NULL, 0,
+     "prefill: also with all rows visible to all queries, and with rows hidden by positions "
+     "instead of a mask; gives what share of the time is left. For n x n, --kv N --queries N",
+     0},
     {"layers", KEY_LAYERS, "N", 0,
      "Layers that are walked in turn; 1 keeps a small cache in the last-level cache (default: see "
      "above; write: 2)",
@@ -216,6 +221,7 @@ static bool set_option(int key, const char *arg, struct parse *parse) {
     case KEY_LAYERS: return cli_integer("--layers", arg, 1, 1 << 16, &o->layers);
     case KEY_LAYOUT: return parse_layout(arg, o);
     case KEY_PAGES: return cli_integer("--pages", arg, 1, rows, &o->page_rows);
+    case KEY_CAUSAL: o->causal = true; return true;
     case KEY_SECONDS: return parse_seconds(arg, &o->seconds);
     case KEY_SWEEP: o->sweep = true; return true;
     case KEY_JSON: o->json = arg; return true;
@@ -311,6 +317,7 @@ static struct bench_case case_of(const struct bench_options *o, enum bench_kind 
         .arithmetic = o->arithmetic,
         .n_layer = o->layers,
         .page_rows = o->page_rows,
+        .causal = o->causal,
         .heads_apart = o->heads_apart,
         .seconds = o->seconds,
     };

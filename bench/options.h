@@ -18,7 +18,7 @@ struct bench_options {
     int64_t threads, layers, page_rows;
     const char *isa;
     enum varve_arithmetic arithmetic;
-    bool heads_apart, sweep;
+    bool heads_apart, causal, sweep;
     double seconds; /* 0: not given */
     const char *json, *plot, *roofline;
 };

@@ -30,6 +30,10 @@ static void report_notes(const struct bench_result *r) {
         printf("%9s%.3f x all cold (%.3f ms); of it twins %.1f us, view %.1f us\n", "",
                r->cold_ratio, r->cold_ms, 1e3 * r->twins_ms, 1e3 * r->view_ms);
     }
+    if (!isnan(r->full_ms)) {
+        printf("%9s%.3f x all rows visible (%.3f ms); by positions %.3f x (%.3f ms)\n", "",
+               r->full_ratio, r->full_ms, r->position_ratio, r->position_ms);
+    }
     if (!isnan(r->pages_ms)) {
         printf("%9s%.3f ms as pages of %lld rows, %.3f x one segment\n", "", r->pages_ms,
                (long long)r->c.page_rows, r->pages_ratio);
@@ -86,10 +90,13 @@ static json_t *figures_json(const struct bench_result *r) {
 }
 
 static json_t *notes_json(const struct bench_result *r) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:o}", "cold_ms", number(r->cold_ms),
-                     "cold_ratio", number(r->cold_ratio), "twins_ms", number(r->twins_ms),
-                     "view_ms", number(r->view_ms), "page_rows", (json_int_t)r->c.page_rows,
-                     "pages_ms", number(r->pages_ms), "pages_ratio", number(r->pages_ratio));
+    return json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "cold_ms",
+                     number(r->cold_ms), "cold_ratio", number(r->cold_ratio), "twins_ms",
+                     number(r->twins_ms), "view_ms", number(r->view_ms), "page_rows",
+                     (json_int_t)r->c.page_rows, "pages_ms", number(r->pages_ms), "pages_ratio",
+                     number(r->pages_ratio), "full_ms", number(r->full_ms), "full_ratio",
+                     number(r->full_ratio), "position_ms", number(r->position_ms), "position_ratio",
+                     number(r->position_ratio));
 }
 
 json_t *report_json(const struct bench_result *r) {

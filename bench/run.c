@@ -15,11 +15,12 @@
 struct run {
     struct bench_problem problem;
     struct stock *stock[2]; /* flash attention and matrix products, or the write and NULL */
-    struct attend *attend, *pages;
+    struct attend *attend, *pages, *positions, *full;
     struct mixed *mixed;
     struct mixed_times times; /* of the last walk */
     struct rounds rounds;
-    struct variant v_stock[2], v_varve, v_cold, v_pages, v_read, v_peak, v_twins, v_view;
+    struct variant v_stock[2], v_varve, v_cold, v_pages, v_positions, v_full, v_read, v_peak,
+        v_twins, v_view;
 };
 
 /* ---- samples -------------------------------------------------------------------------------- */
@@ -103,7 +104,7 @@ static void set_up(struct run *run) {
     run->rounds.seconds = c->seconds;
     set_up_stock(run);
     if (c->kind == BENCH_MIXED || c->kind == BENCH_WRITE) run->mixed = mixed_create(p);
-    if (c->kind != BENCH_WRITE) run->attend = attend_create(p, 0);
+    if (c->kind != BENCH_WRITE) run->attend = attend_create(p, 0, ATTEND_MASK);
     if (c->kind == BENCH_WRITE) {
         take_part(run, &run->v_varve, sample_write, run->mixed);
     } else if (c->kind == BENCH_MIXED) {
@@ -117,8 +118,14 @@ static void set_up(struct run *run) {
         take_part(run, &run->v_varve, sample_attend, run->attend);
     }
     if (c->page_rows > 0 && c->kind != BENCH_WRITE && c->kind != BENCH_MIXED) {
-        run->pages = attend_create(p, c->page_rows);
+        run->pages = attend_create(p, c->page_rows, ATTEND_MASK);
         take_part(run, &run->v_pages, sample_attend, run->pages);
+    }
+    if (c->causal && c->kind == BENCH_PREFILL) {
+        run->positions = attend_create(p, 0, ATTEND_POSITIONS);
+        run->full = attend_create(p, 0, ATTEND_ALL);
+        take_part(run, &run->v_positions, sample_attend, run->positions);
+        take_part(run, &run->v_full, sample_attend, run->full);
     }
     take_part(run, &run->v_read, sample_read, p);
     if (c->kind != BENCH_WRITE) take_part(run, &run->v_peak, sample_peak, p);
@@ -129,6 +136,8 @@ static void tear_down(struct run *run) {
     stock_destroy(run->stock[1]);
     attend_destroy(run->attend);
     attend_destroy(run->pages);
+    attend_destroy(run->positions);
+    attend_destroy(run->full);
     mixed_destroy(run->mixed);
     problem_destroy(&run->problem);
 }
@@ -236,11 +245,17 @@ static int fill_times(const struct run *run, struct bench_result *r) {
     r->view_ms = ms_of(run, &run->v_view);
     r->cold_ms = ms_of(run, &run->v_cold);
     r->pages_ms = ms_of(run, &run->v_pages);
-    r->cold_ratio = r->pages_ratio = NAN;
+    r->full_ms = ms_of(run, &run->v_full);
+    r->position_ms = ms_of(run, &run->v_positions);
+    r->cold_ratio = r->pages_ratio = r->full_ratio = r->position_ratio = NAN;
     if (run->mixed != NULL && run->attend != NULL) {
         r->cold_ratio = rounds_ratio(rounds, &run->v_varve, &run->v_cold);
     }
     if (run->pages != NULL) r->pages_ratio = rounds_ratio(rounds, &run->v_pages, &run->v_varve);
+    if (run->full != NULL) {
+        r->full_ratio = rounds_ratio(rounds, &run->v_varve, &run->v_full);
+        r->position_ratio = rounds_ratio(rounds, &run->v_positions, &run->v_full);
+    }
     return faster;
 }
 

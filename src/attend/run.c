@@ -144,14 +144,16 @@ struct cursor {
     const struct varve_segment *segment, *end;
     int64_t row;  /* in the segment */
     int64_t left; /* rows left in the chunk */
+    struct varve_spans spans;
 };
 
 static struct cursor cursor_of(const struct task *task) {
     const struct varve_plan *plan = task->plan;
     int64_t row = task->chunk * plan->chunk_rows;
     const int64_t left = plan->n_row - row;
-    struct cursor cursor = {task->io->segments, task->io->segments + task->io->n_segment, 0,
-                            left < plan->chunk_rows ? left : plan->chunk_rows};
+    struct cursor cursor = {.segment = task->io->segments,
+                            .end = task->io->segments + task->io->n_segment,
+                            .left = left < plan->chunk_rows ? left : plan->chunk_rows};
     while (cursor.left > 0 && row >= cursor.segment->n_rows) {
         row -= cursor.segment->n_rows;
         cursor.segment++;
@@ -198,10 +200,11 @@ static bool next_block(const struct task *task, struct cursor *at, struct varve_
             continue;
         }
         if (block->n > 0 && !same_kind(block->segment, at->segment)) break;
-        int64_t n = at->segment->n_rows - at->row;
-        if (n > at->left) n = at->left;
-        if (n > VARVE_TILE_ROWS) n = VARVE_TILE_ROWS;
-        struct varve_span span = varve_view_span(&task->view, at->segment, at->row, (int32_t)n);
+        int64_t n_ahead = at->segment->n_rows - at->row;
+        if (n_ahead > at->left) n_ahead = at->left;
+        int64_t n = n_ahead < VARVE_TILE_ROWS ? n_ahead : VARVE_TILE_ROWS;
+        struct varve_span span =
+            varve_view_span(&task->view, &at->spans, at->segment, at->row, (int32_t)n, n_ahead);
         const int32_t room = VARVE_TILE_ROWS - block->n;
         if (__builtin_popcountll(span.any) > room) {
             n = rows_to(span.any, room);

@@ -55,25 +55,54 @@ static uint64_t mask_bits(const uint16_t *row, int32_t n, bool *zero) {
     return bits;
 }
 
-struct varve_span varve_view_span(const struct varve_view *view,
-                                  const struct varve_segment *segment, int64_t row, int32_t n) {
+/* Looks at n rows of a segment from `row` on. */
+static void scan(const struct varve_view *view, struct varve_spans *spans,
+                 const struct varve_segment *segment, int64_t row, int32_t n) {
     const struct varve_attention *a = &view->plan->attention;
-    struct varve_span span = {0, varve_low_bits(n), true};
-    if (view->n_line == 0) {
-        span.any = span.all;
-        return span;
-    }
     const struct varve_mask *mask = varve_view_mask(view, segment);
-    if (varve_view_alibi(view, mask)) span.plain = false;
+    const bool alibi = varve_view_alibi(view, mask);
     const bool by_position = a->causal || a->window > 0;
-    for (int64_t line = 0; line < view->n_line; line++) {
-        const uint16_t *values = mask_row(view, mask, line);
-        uint64_t bits = varve_low_bits(n);
-        if (values != NULL) bits = mask_bits(values + segment->mask_column + row, n, &span.plain);
-        if (by_position) bits &= position_bits(view, line, segment->pos + row, n);
-        span.any |= bits;
-        span.all &= bits;
+    spans->segment = segment;
+    spans->row = row;
+    spans->n = n;
+    for (int32_t j = 0; j < n; j += 64) {
+        spans->span[j / 64] = (struct varve_span){0, varve_low_bits(n - j), !alibi};
     }
+    for (int64_t line = 0; line < view->n_line; line++) {
+        const uint16_t *const values = mask_row(view, mask, line);
+        for (int32_t j = 0; j < n; j += 64) {
+            struct varve_span *const span = &spans->span[j / 64];
+            const int32_t n_here = n - j < 64 ? n - j : 64;
+            uint64_t bits = varve_low_bits(n_here);
+            if (values != NULL) {
+                bits = mask_bits(values + segment->mask_column + row + j, n_here, &span->plain);
+            }
+            if (by_position) bits &= position_bits(view, line, segment->pos + row + j, n_here);
+            span->any |= bits;
+            span->all &= bits;
+        }
+    }
+}
+
+struct varve_span varve_view_span(const struct varve_view *view, struct varve_spans *spans,
+                                  const struct varve_segment *segment, int64_t row, int32_t n,
+                                  int64_t n_ahead) {
+    const uint64_t wanted = varve_low_bits(n);
+    if (view->n_line == 0) return (struct varve_span){wanted, wanted, true};
+    if (segment != spans->segment || row < spans->row || row + n > spans->row + spans->n) {
+        const int64_t most = 64 * VARVE_SPANS;
+        scan(view, spans, segment, row, (int32_t)(n_ahead < most ? n_ahead : most));
+    }
+    const int32_t at = (int32_t)(row - spans->row), shift = at % 64;
+    const struct varve_span *const low = &spans->span[at / 64];
+    struct varve_span span = {low->any >> shift, low->all >> shift, low->plain};
+    if (shift + n > 64) {
+        span.any |= low[1].any << (64 - shift);
+        span.all |= low[1].all << (64 - shift);
+        span.plain &= low[1].plain;
+    }
+    span.any &= wanted;
+    span.all &= wanted;
     return span;
 }
 

@@ -25,6 +25,16 @@ struct varve_span {
     bool plain;   /* nothing is added to the logits of visible rows */
 };
 
+/* Visibility of many rows of a segment at once: lines of a mask lie in pages of their own, and
+ * walking from page to page for 64 columns at a time costs more than looking at them. */
+#define VARVE_SPANS 8
+struct varve_spans {
+    const struct varve_segment *segment; /* NULL: of nothing yet */
+    int64_t row;                         /* the first; up to 64 * VARVE_SPANS of them */
+    int32_t n;
+    struct varve_span span[VARVE_SPANS]; /* 64 rows each */
+};
+
 /* The mask that holds for a segment; NULL: none. */
 static inline const struct varve_mask *varve_view_mask(const struct varve_view *view,
                                                        const struct varve_segment *segment) {
@@ -54,9 +64,11 @@ struct varve_view varve_view_of(const struct varve_plan *plan, const struct varv
                                 int64_t batch, int64_t query0, int64_t n_query, int32_t head0,
                                 int32_t n_head);
 
-/* Visibility of rows row .. row + n - 1 of a segment, n <= 64. */
-struct varve_span varve_view_span(const struct varve_view *view,
-                                  const struct varve_segment *segment, int64_t row, int32_t n);
+/* Visibility of rows row .. row + n - 1 of a segment, n <= 64. `spans` keeps what was found of rows
+ * up to row + n_ahead - 1, n_ahead >= n, for the calls to come. */
+struct varve_span varve_view_span(const struct varve_view *view, struct varve_spans *spans,
+                                  const struct varve_segment *segment, int64_t row, int32_t n,
+                                  int64_t n_ahead);
 
 /* The bias of a block, bias[line][VARVE_TILE_ROWS]; hidden rows get -inf, padding gets 0. */
 void varve_view_bias(const struct varve_view *view, const struct varve_block *block, float *bias);

@@ -38,17 +38,17 @@ VEC_INLINE void fold_tile(const struct varve_packfold_args *args, int32_t a0, in
                           const struct weights *weights, const int32_t nq, const bool has_min) {
     const int16_t(*x)[2] = args->x + (int64_t)b * VARVE_TILE_ROWS / 2 * VARVE_BLOCK;
     const int16_t *w = weights->w[a];
-    __m512i sum[TILE][2];
+    __m512i sum[2 * TILE];
     VEC_UNROLL
-    for (int32_t i = 0; i < nq; i++) sum[i][0] = sum[i][1] = _mm512_setzero_si512();
+    for (int32_t i = 0; i < 2 * nq; i++) sum[i] = _mm512_setzero_si512();
     for (int32_t r = 0; r < args->n_row; r += 2) {
         const __m512i x0 = _mm512_load_si512(x), x1 = _mm512_load_si512(x + VEC_LANES);
         VEC_UNROLL
         for (int32_t i = 0; i < nq; i++) {
             const __m512i pair = vec_broadcast_4_bytes(w + i * VARVE_TILE_ROWS);
             /* an intrinsic would copy the sum */
-            __asm__("vpdpwssd %2, %1, %0" : "+v"(sum[i][0]) : "v"(x0), "v"(pair));
-            __asm__("vpdpwssd %2, %1, %0" : "+v"(sum[i][1]) : "v"(x1), "v"(pair));
+            __asm__("vpdpwssd %2, %1, %0" : "+v"(sum[2 * i]) : "v"(x0), "v"(pair));
+            __asm__("vpdpwssd %2, %1, %0" : "+v"(sum[2 * i + 1]) : "v"(x1), "v"(pair));
         }
         x += VARVE_BLOCK;
         w += 2;
@@ -58,8 +58,8 @@ VEC_INLINE void fold_tile(const struct varve_packfold_args *args, int32_t a0, in
     for (int32_t i = 0; i < nq; i++) {
         const float alpha = args->alpha[a0 + a + i], step = weights->step[a + i];
         const float min = has_min ? weights->min[a + i] : 0;
-        store_sum(o, alpha, step, sum[i][0], has_min, min);
-        store_sum(o + VEC_LANES, alpha, step, sum[i][1], has_min, min);
+        store_sum(o, alpha, step, sum[2 * i], has_min, min);
+        store_sum(o + VEC_LANES, alpha, step, sum[2 * i + 1], has_min, min);
         o += args->ld;
     }
 }

@@ -83,6 +83,9 @@ def settings():
         check(all(f.get(key) == value for key, value in wanted.items()), f"{k}/{v}: as asked",
               f"{wanted}\n{f}")
         check("scalar" in f["kernel"] and positive(f["pages_ratio"]), f"{k}/{v}: kernel, pages", f)
+    result, figures = bench("--case", "prefill", "--kv", 192, "--queries", 192, "--causal")
+    check(len(figures) == 1 and all(positive(figures[0].get(k)) for k in (
+        "full_ms", "full_ratio", "position_ms", "position_ratio")), "--causal: three times", result)
     for options in (("--layout", "heads"), ("--case", "mixed", "--queries", 3, "--tiers", "f16:16"),
                     ("--case", "write", "--tiers", "none", "--type-k", "f32")):
         result, figures = bench(*options)
