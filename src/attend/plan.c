@@ -359,9 +359,8 @@ int varve_plan_print(const struct varve_plan *plan, char *text, size_t bytes) {
                  "scratch %zu bytes; %s",
                  varve_isa_text(kernels->isa), a->head_dim_k, a->head_dim_v, a->n_head,
                  a->n_head_kv, (long long)a->n_query, (long long)a->n_batch, (long long)plan->n_row,
-                 direct ? "direct" : "tiled",
-                 (long long)plan->n_tile, (long long)plan->tile_query, (long long)plan->n_chunk,
-                 (long long)plan->chunk_rows, (long long)plan->n_task[0],
+                 direct ? "direct" : "tiled", (long long)plan->n_tile, (long long)plan->tile_query,
+                 (long long)plan->n_chunk, (long long)plan->chunk_rows, (long long)plan->n_task[0],
                  (long long)plan->n_task[1], plan->scratch_bytes, kernels->softmax.name);
     for (int side = 0; side < 2 && length >= 0; side++) {
         const size_t used = (size_t)length < bytes ? (size_t)length : bytes;
