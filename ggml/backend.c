@@ -325,6 +325,9 @@ static void *reg_get_proc_address(ggml_backend_reg_t reg, const char *name) {
     if (strcmp(name, VARVE_GGML_SET_TIERS) == 0) {
         return (void *)(uintptr_t)&hot_set_tiers;
     }
+    if (strcmp(name, VARVE_GGML_NEED) == 0) {
+        return (void *)(uintptr_t)&need_of;
+    }
     return NULL;
 }
 

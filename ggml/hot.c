@@ -214,38 +214,52 @@ static struct store *find_store(struct plugin_hot *hot, const struct ggml_tensor
     return added;
 }
 
-/* Most twins of a tensor. With a budget each tensor gets its share of three quarters; staging lives
- * on the rest. */
-static int64_t row_limit(const struct plugin_hot *hot, const struct ggml_tensor *root) {
-    const int64_t ring = varve_hot_ring_rows(hot->tiers.window, hot->tiers.n_sink);
+/* Most twins of a tensor. With a budget each of n_tensor gets its share of three quarters; staging
+ * lives on the rest. */
+static int64_t row_limit(const struct plugin_tiers *tiers, const struct ggml_tensor *root,
+                         int64_t n_tensor) {
+    const int64_t ring = varve_hot_ring_rows(tiers->window, tiers->n_sink);
     const int64_t n_ring =
         root->ne[2] > 4 ? root->ne[2] : 4; /* ne[2]: sequences with rows of their own */
     const int64_t usual = n_ring * ring;
-    if (hot->tiers.hot_max == 0) {
+    if (tiers->hot_max == 0) {
         return usual;
     }
-    const int64_t n_tensor = learn_n_attended();
     const int64_t row_bytes = (root->ne[0] * 2 + 63) / 64 * 64 + 24;
-    const int64_t share = hot->tiers.hot_max / 4 * 3 / (n_tensor > 0 ? n_tensor : 1) / row_bytes;
+    const int64_t share = tiers->hot_max / 4 * 3 / (n_tensor > 0 ? n_tensor : 1) / row_bytes;
     return share < 1 ? 1 : share < usual ? share : usual; /* the account wants twins in any case */
 }
 
-static void add_twins(struct plugin_backend *backend, const struct ggml_tensor *root,
-                      const struct learn_facts *facts, struct store *store) {
-    struct varve_twins_params params = {
-        .struct_bytes = sizeof(params),
+bool hot_twins_params(const struct plugin_tiers *tiers, const struct ggml_tensor *root,
+                      const struct learn_facts *facts, int64_t n_tensor,
+                      struct varve_twins_params *params) {
+    *params = (struct varve_twins_params){
+        .struct_bytes = sizeof(*params),
         .n_value = root->ne[0],
         .cold = root->data,
         .cold_stride = (int64_t)root->nb[1],
         .n_cell = root->ne[1] * root->ne[2] * root->ne[3],
-        .n_row_max = row_limit(backend->hot, root),
+        .n_row_max = row_limit(tiers, root, n_tensor),
         .shared = facts->n_sequence > root->ne[2], /* streams share nothing */
         .reread = facts->reread,
     };
-    if (plugin_format(root->type, &params.format) && ggml_is_contiguous(root) &&
+    return plugin_format(root->type, &params->format) && ggml_is_contiguous(root);
+}
+
+static void add_twins(struct plugin_backend *backend, const struct ggml_tensor *root,
+                      const struct learn_facts *facts, struct store *store) {
+    struct varve_twins_params params;
+    if (hot_twins_params(&backend->hot->tiers, root, facts, learn_n_attended(), &params) &&
         make_tier(backend)) {
         (void)varve_twins_create(backend->hot->tier, &params, &store->twins);
     }
+}
+
+struct plugin_tiers hot_settings(void) {
+    pthread_mutex_lock(&lock);
+    const struct plugin_tiers now = *current_settings();
+    pthread_mutex_unlock(&lock);
+    return now;
 }
 
 /* ---- account -------------------------------------------------------------------------------- */

@@ -199,6 +199,41 @@ const char *attention_decline(const struct ggml_tensor *op) {
     return NULL;
 }
 
+/* A segment of n rows of the node's, F16 on the sides that are hot. */
+static struct varve_segment planned_rows(const struct problem *p, int64_t n, bool k_hot,
+                                         bool v_hot) {
+    struct varve_segment s = p->segment;
+    s.n_rows = n;
+    s.k_format = k_hot ? VARVE_FORMAT_F16 : s.k_format;
+    s.v_format = v_hot ? VARVE_FORMAT_F16 : s.v_format;
+    return s;
+}
+
+size_t attention_scratch(const struct ggml_tensor *op, int64_t n_k, int64_t n_v, int64_t n_twice,
+                         int32_t n_thread) {
+    struct problem p;
+    if (translate(op, &p) != NULL) {
+        return 0;
+    }
+    const int64_t n_row = p.segment.n_rows;
+    const int64_t n_hot = n_k > n_v ? n_k : n_v;
+    const int64_t n_split = n_hot < n_row ? n_hot : n_row;
+    const int64_t n_part =
+        n_hot > 0 ? p.attention.n_batch : 1; /* parts have scratch of their own */
+    p.attention.n_batch /= n_part;
+    const struct varve_segment segments[] = {
+        planned_rows(&p, n_row - n_split, false, false),
+        planned_rows(&p, n_split + n_twice, n_k > 0, n_v > 0),
+    };
+    struct varve_plan *plan = NULL;
+    if (varve_plan_create(plugin_varve(), &p.attention, segments, 2, n_thread, &plan) != VARVE_OK) {
+        return 0;
+    }
+    const size_t bytes = (varve_plan_scratch_bytes(plan) + 63) / 64 * 64;
+    varve_plan_destroy(plan);
+    return (size_t)n_part * bytes;
+}
+
 /* ---- computation ---------------------------------------------------------------------------- */
 
 static enum ggml_status status_of(enum varve_status status) {

@@ -170,6 +170,15 @@ void hot_finish(struct plugin_backend *backend);
 void hot_describe(const struct plugin_backend *backend, const struct ggml_tensor *op, char *text,
                   size_t text_bytes);
 
+/* Settings of contexts that are made now. */
+struct plugin_tiers hot_settings(void);
+
+/* The twins of a cache tensor, one of n_tensor. False: it cannot have any. */
+struct learn_facts;
+bool hot_twins_params(const struct plugin_tiers *tiers, const struct ggml_tensor *root,
+                      const struct learn_facts *facts, int64_t n_tensor,
+                      struct varve_twins_params *params);
+
 /* For get_proc_address, and for the report at the end. */
 bool hot_account(int32_t context, struct varve_ggml_account *account, size_t account_bytes);
 bool hot_set_tiers(const char *tiers, int32_t n_sink, int64_t hot_max);
@@ -185,6 +194,11 @@ static inline bool node_only_renames(const struct ggml_tensor *node) {
 /* NULL when the node can be computed, else the reason (static storage). */
 const char *attention_decline(const struct ggml_tensor *op);
 enum ggml_status attention_compute(struct plugin_backend *backend, const struct ggml_tensor *op);
+
+/* Scratch for a node that attention_decline accepts, when it finds n_k and n_v rows of each batch
+ * entry in F16, and `n_twice` rows in both formats. 0: no plan. */
+size_t attention_scratch(const struct ggml_tensor *op, int64_t n_k, int64_t n_v, int64_t n_twice,
+                         int32_t n_thread);
 
 const char *set_rows_decline(const struct ggml_tensor *op);
 enum ggml_status set_rows_compute(struct plugin_backend *backend, const struct ggml_tensor *op);
@@ -222,6 +236,12 @@ void learn_attended_by_stock(const struct ggml_tensor *tensor);
 void learn_attended_by_us(const struct ggml_tensor *op);
 struct learn_facts learn_about(const struct ggml_tensor *root);
 int64_t learn_n_attended(void); /* tensors of all contexts */
+
+/* --------------------------------------------------------------------------------------- need */
+
+/* For get_proc_address. */
+bool need_of(const struct ggml_tensor *attention, const struct varve_ggml_need_params *params,
+             struct varve_ggml_need *need, size_t need_bytes);
 
 /* ----------------------------------------------------------------------------------- counters */
 

@@ -1,66 +1,18 @@
 #include "session.h"
 
 #include "args.h"
+#include "back_ends.h"
 #include "log.h"
+#include "model_file.h"
 #include "prompt.h"
 #include "stop.h"
 
-#include "ggml-backend.h"
-
-#include <dlfcn.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { n_batch = 512 };
-
-/* ---- back ends ------------------------------------------------------------------------------ */
-
-static bool has_cpu(void) { return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) != NULL; }
-
-/* A llama.cpp that loads its back ends at run time looks for them beside the running program. This
- * is none of its programs: they lie with its libraries or with its programs. */
-static bool load_from_llama(void) {
-    static const char *const places[] = {".", "../bin"};
-    Dl_info info;
-    char own[PATH_MAX] = "";
-    void *function = dlsym(RTLD_DEFAULT, "ggml_backend_load_all");
-    if (function != NULL && dladdr(function, &info) != 0) {
-        snprintf(own, sizeof(own), "%s", info.dli_fname);
-    }
-    const char *folder = dirname(own);
-    for (int i = 0; i < 2 && !has_cpu(); i++) {
-        char path[PATH_MAX + 16];
-        snprintf(path, sizeof(path), "%s/%s", folder, places[i]);
-        ggml_backend_load_all_from_path(path);
-    }
-    if (!has_cpu()) {
-        cli_say("llama.cpp has no back end for the CPU: there is no libggml-cpu*.so for this one "
-                "in %s or %s/../bin",
-                folder, folder);
-    }
-    return has_cpu();
-}
-
-static bool load_back_ends(const struct run_job *job) {
-    if (ggml_backend_reg_count() == 0) {
-        ggml_backend_load_all();
-    }
-    if (!has_cpu() && !load_from_llama()) {
-        return false;
-    }
-    if (job->plugin != NULL && ggml_backend_load(job->plugin) == NULL) {
-        cli_say("cannot load %s; see the line above, or build varve for this llama.cpp",
-                job->plugin);
-        return false;
-    }
-    return true;
-}
 
 /* ---- model ---------------------------------------------------------------------------------- */
 
@@ -70,30 +22,8 @@ static bool go_on_loading(float progress, void *data) {
     return !stop_requested();
 }
 
-/* What llama.cpp says about these is hard to read. */
-static bool is_gguf(const char *path) {
-    struct stat info;
-    char magic[4] = "";
-    FILE *file = fopen(path, "rb");
-    if (file == NULL || fstat(fileno(file), &info) != 0) {
-        cli_say("cannot read the model %s: %s; give another one with -m", path, strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        cli_say("the model %s is not a file; give another one with -m", path);
-    } else if (fread(magic, 1, sizeof(magic), file) != sizeof(magic) ||
-               memcmp(magic, "GGUF", sizeof(magic)) != 0) {
-        cli_say("%s is not a GGUF file; give a model in that format with -m", path);
-    } else {
-        fclose(file);
-        return true;
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return false;
-}
-
 static enum session_status load_model(struct session *s, const char *path) {
-    if (!is_gguf(path)) {
+    if (!model_file_check(path)) {
         return SESSION_FAILED;
     }
     struct llama_model_params params = llama_model_default_params();
@@ -148,16 +78,6 @@ static int64_t fit_context(struct session *s, const struct run_job *job) {
     return n_ctx > 0 ? n_ctx : s->n_prompt + n_predict;
 }
 
-static enum ggml_type type_named(const char *name) {
-    for (int i = 0; i < GGML_TYPE_COUNT; i++) {
-        const char *known = ggml_type_name((enum ggml_type)i);
-        if (known != NULL && strcmp(known, name) == 0) {
-            return (enum ggml_type)i;
-        }
-    }
-    return GGML_TYPE_COUNT; /* llama.cpp refuses it */
-}
-
 static bool on_node(void *data) {
     progress_tick(data);
     return stop_requested();
@@ -174,8 +94,8 @@ static bool create_context(struct session *s, const struct run_job *job, int64_t
     params.n_threads = params.n_threads_batch = (int32_t)job->options->n_threads;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     params.offload_kqv = false;
-    params.type_k = type_named(job->type_k);
-    params.type_v = type_named(job->type_v);
+    params.type_k = back_ends_type(job->type_k);
+    params.type_v = back_ends_type(job->type_v);
     params.cb_eval = kv_size_see;
     params.cb_eval_user_data = &s->kv;
     params.abort_callback = on_node;
@@ -206,7 +126,7 @@ static struct llama_sampler *create_sampler(const struct run_options *o) {
 
 enum session_status session_open(struct session *s, const struct run_job *job) {
     log_begin();
-    if (!load_back_ends(job)) {
+    if (!back_ends_load(job->plugin)) {
         return SESSION_FAILED;
     }
     const enum session_status status = load_model(s, job->options->model);

@@ -23,11 +23,11 @@ PUBLIC = {"varve/varve.h": set(MAY), "varve/hot.h": {"cache"},
           "varve/cache.h": {"cache"}}  # none knows varve/op.h
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
 GGML = re.compile(r"^(ggml|gguf|llama)([-_.].*)?\.h$")
-# run/ is a program on llama.cpp's public interface, bench/ one on ggml's; they share options and
+# run/ and plan/ are programs on llama.cpp's public interface, bench/ one on ggml's; they share options and
 # messages with cli/, and bench/ the file of figures with run/
-GGML_PLACES = ("ggml/", "op/", "run/", "bench/", "include/varve/op.h", "examples/op_", "tests/ggml/",
+GGML_PLACES = ("ggml/", "op/", "run/", "plan/", "bench/", "include/varve/op.h", "examples/op_", "tests/ggml/",
                "tests/op/", "tests/system/")
-SHARED = {"run": ("cli",), "bench": ("cli", "run")}
+SHARED = {"run": ("cli",), "plan": ("cli", "run"), "bench": ("cli", "run")}
 ORACLE = ("bench", "check/oracle.h")  # results are compared with the checker's attention
 
 
@@ -112,7 +112,7 @@ def main():
                                        "varve bench may know ggml")
             if place.startswith("src/"):
                 check_library(report, path, line, quoted, header)
-            elif place.startswith(("ggml/", "op/", "cli/", "run/", "examples/", "bench/")):
+            elif place.startswith(("ggml/", "op/", "cli/", "run/", "plan/", "examples/", "bench/")):
                 check_user(report, path, line, quoted, header)
     headers = linting.files("*.h", folder="include/varve")
     for header in headers:

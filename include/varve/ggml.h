@@ -29,6 +29,7 @@ extern "C" {
 #define VARVE_GGML_DECLINED "varve_ggml_declined"
 #define VARVE_GGML_ACCOUNT "varve_ggml_account"
 #define VARVE_GGML_SET_TIERS "varve_ggml_set_tiers"
+#define VARVE_GGML_NEED "varve_ggml_need"
 
 /* What the back end has done in this process, over all its contexts. New fields are added at the
  * end only. */
@@ -119,6 +120,47 @@ typedef bool (*varve_ggml_account_fn)(int32_t context, struct varve_ggml_account
  *  @threads safe.
  *  @see    docs/DESIGN.md 9 */
 typedef bool (*varve_ggml_set_tiers_fn)(const char *tiers, int32_t n_sink, int64_t hot_max);
+
+/* What is known of a context that is planned. Zero-initialise, then set; new fields come at the
+ * end.
+ */
+struct varve_ggml_need_params {
+    size_t struct_bytes; /* sizeof(struct varve_ggml_need_params) */
+    int32_t n_sequence;  /* that the context may hold, all in use */
+    int32_t n_thread;
+    int64_t n_tensor;        /* cache tensors of the context, for shares of a byte budget */
+    int64_t window;          /* rows of a sliding window that this layer has; 0: it sees all */
+    bool reread_k, reread_v; /* other attention nodes of the graph read the same tensor */
+};
+
+/* What attention takes beside the cache. New fields are added at the end only. */
+struct varve_ggml_need {
+    const char *declined; /* why varve leaves the node to ggml; NULL: it does not. Static storage */
+    /* F16 rows of the node's tensor of K and of V once the context is full, their fingerprints
+     * included, and of these the pinned ones. V zero where it is a view of K. */
+    uint64_t hot_k, hot_v, sinks_k, sinks_v;
+    uint64_t staging_own; /* rows of one ubatch, in tensors that are read again */
+    uint64_t staging;     /* the same in others; all layers use it, one after the other */
+    uint64_t view;        /* masks where queries differ; one after the other, too */
+    uint64_t tables;      /* of the node's tensors */
+    uint64_t work;        /* tables and scratch of the node at hand; one after the other */
+};
+
+struct ggml_tensor;
+
+/** Says what a context will take for one attention node of its largest graph, before anything is
+ *  allocated: by the code that takes it, with the settings of contexts made now.
+ *  @units  attention: a FLASH_ATTN_EXT node as llama.cpp reserves it, with a full ubatch; its
+ *          tensors need no data. need_bytes: sizeof(struct varve_ggml_need) of the caller; no more
+ *          is written. All sizes in bytes, without a budget (VARVE_HOT_MAX): that caps hot, staging
+ *          and view together.
+ *  @owns   need stays the caller's.
+ *  @errors false when an argument is NULL or out of range; nothing is written then.
+ *  @threads safe.
+ *  @see    docs/DESIGN.md 9 */
+typedef bool (*varve_ggml_need_fn)(const struct ggml_tensor *attention,
+                                   const struct varve_ggml_need_params *params,
+                                   struct varve_ggml_need *need, size_t need_bytes);
 
 #ifdef __cplusplus
 }

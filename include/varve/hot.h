@@ -120,6 +120,28 @@ VARVE_API enum varve_status varve_twins_create(struct varve_hot *hot,
                                                const struct varve_twins_params *params,
                                                struct varve_twins **twins);
 
+/* What the twins of one tensor take once its cache has been filled. */
+struct varve_twins_bytes {
+    size_t hot;     /* rings, with fingerprints */
+    size_t sinks;   /* of these, rows that are pinned when each sequence has its own first rows */
+    size_t staging; /* rows of one write; tensors of a layer need it at once, layers in turn */
+    size_t tables;  /* places and runs that are in use when rows were written in order */
+};
+
+/** Says how much memory the twins of a tensor will take, before anything is allocated. Without a
+ *  reserve that refuses: with one, twins and staging together stay within it.
+ *  @units  params: `cold` is not looked at; n_sequence: sequences that have rows in it, >= 1;
+ *          n_step: most rows of one write, >= 0.
+ *  @owns   nothing.
+ *  @errors VARVE_ERROR_ARGUMENT, VARVE_ERROR_OVERFLOW; *bytes is untouched then.
+ *  @threads safe.
+ *  @see    docs/DESIGN.md 9 */
+VARVE_API enum varve_status varve_twins_plan(const struct varve_context *context,
+                                             const struct varve_hot_params *tier,
+                                             const struct varve_twins_params *params,
+                                             int64_t n_sequence, int64_t n_step,
+                                             struct varve_twins_bytes *bytes);
+
 /** From now on the tensor is attended again after others were written (as struct varve_twins_params
  *  says it at creation).
  *  @units  none.
@@ -217,6 +239,22 @@ struct varve_hot_view {
  *  @see    docs/DESIGN.md 9 */
 VARVE_API enum varve_status varve_hot_view(struct varve_hot *hot, const struct varve_hot_node *node,
                                            struct varve_hot_view *view);
+
+/* What a view takes. */
+struct varve_hot_view_bytes {
+    size_t staging; /* its own mask, from the budget of the tier */
+    size_t tables;  /* which query reads which rows where */
+};
+
+/** Says how much memory a view of K and V with twins will take when rows were written in order: the
+ *  queries are the last n_query rows of one sequence, n_row rows of each side have twins.
+ *  @units  counts.
+ *  @owns   nothing.
+ *  @errors VARVE_ERROR_ARGUMENT, VARVE_ERROR_OVERFLOW; *bytes is untouched then.
+ *  @threads safe.
+ *  @see    docs/DESIGN.md 9 */
+VARVE_API enum varve_status varve_hot_view_plan(int64_t n_query, int64_t n_row,
+                                                struct varve_hot_view_bytes *bytes);
 
 /** Compares the fingerprints of some rows of a view whose node defers (about 64 of them).
  *  @units  i: 0 .. view->n_check - 1.

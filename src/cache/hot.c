@@ -142,18 +142,30 @@ static enum varve_status check_twins(const struct varve_host *host,
         return varve_fail(host, status, "n_value is %lld, no row of this format",
                           (long long)p->n_value);
     }
-    if (p->cold == NULL || p->n_cell < 1 || p->cold_stride < (int64_t)*cold_bytes ||
-        p->n_row_max < 0) {
-        return varve_fail(host, VARVE_ERROR_ARGUMENT,
-                          "cold %s, %lld cells of %lld bytes, n_row_max %lld: expected cells of at "
-                          "least %zu bytes",
-                          p->cold != NULL ? "given" : "NULL", (long long)p->n_cell,
-                          (long long)p->cold_stride, (long long)p->n_row_max, *cold_bytes);
+    if (p->n_cell < 1 || p->cold_stride < (int64_t)*cold_bytes || p->n_row_max < 0) {
+        return varve_fail(
+            host, VARVE_ERROR_ARGUMENT,
+            "%lld cells of %lld bytes, n_row_max %lld: expected cells of at least %zu "
+            "bytes",
+            (long long)p->n_cell, (long long)p->cold_stride, (long long)p->n_row_max, *cold_bytes);
     }
     int64_t end;
     if (__builtin_mul_overflow(p->n_cell, p->cold_stride, &end) || p->n_value > INT32_MAX) {
         return varve_fail(host, VARVE_ERROR_OVERFLOW, "the tensor is too large");
     }
+    return VARVE_OK;
+}
+
+enum varve_status varve_twins_read_params(const struct varve_host *host, int64_t ring_rows,
+                                          const struct varve_twins_params *params,
+                                          struct varve_twins_params *known, size_t *cold_bytes) {
+    memset(known, 0, sizeof *known);
+    memcpy(known, params,
+           params->struct_bytes < sizeof *known ? params->struct_bytes : sizeof *known);
+    const enum varve_status status = check_twins(host, known, cold_bytes);
+    if (status != VARVE_OK) return status;
+    if (known->n_row_max == 0) known->n_row_max = 4 * ring_rows;
+    if (known->n_row_max > known->n_cell) known->n_row_max = known->n_cell;
     return VARVE_OK;
 }
 
@@ -163,18 +175,16 @@ enum varve_status varve_twins_create(struct varve_hot *hot, const struct varve_t
     *twins = NULL;
     if (hot == NULL || params == NULL) return VARVE_ERROR_ARGUMENT;
     const struct varve_host *host = &hot->context->host;
-    struct varve_twins_params known = {0};
-    memcpy(&known, params,
-           params->struct_bytes < sizeof known ? params->struct_bytes : sizeof known);
+    const int64_t ring = varve_hot_ring_rows(hot->p.window, hot->p.n_sink);
+    struct varve_twins_params known;
     size_t cold_bytes = 0;
-    const enum varve_status status = check_twins(host, &known, &cold_bytes);
+    const enum varve_status status =
+        varve_twins_read_params(host, ring, params, &known, &cold_bytes);
     if (status != VARVE_OK) return status;
+    if (known.cold == NULL) return varve_fail(host, VARVE_ERROR_ARGUMENT, "cold is NULL");
     struct varve_twins *const made = varve_host_allocate(host, sizeof *made);
     if (made == NULL) return VARVE_ERROR_MEMORY;
     memset(made, 0, sizeof *made);
-    const int64_t ring = varve_hot_ring_rows(hot->p.window, hot->p.n_sink);
-    if (known.n_row_max == 0) known.n_row_max = 4 * ring;
-    if (known.n_row_max > known.n_cell) known.n_row_max = known.n_cell;
     made->hot = hot;
     made->p = known;
     made->cold_bytes = cold_bytes;

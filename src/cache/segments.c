@@ -299,10 +299,18 @@ static bool reserve_mask(struct varve_hot *hot, struct varve_hot_view *view, siz
     return true;
 }
 
+static int64_t mask_row_columns(int64_t n_column) {
+    return (n_column + 31) / 32 * 32; /* whole cache lines */
+}
+
+struct varve_size varve_look_mask_bytes(int64_t n_query, int64_t n_column) {
+    return varve_size_mul(varve_size_of((size_t)n_query),
+                          (size_t)mask_row_columns(n_column) * sizeof(uint16_t));
+}
+
 static bool prepare(const struct varve_look *look, struct varve_hot_view *view, struct list *list) {
-    const int64_t row_columns = (list->n_column + 31) / 32 * 32; /* whole cache lines */
-    struct varve_size bytes = varve_size_mul(varve_size_of((size_t)look->n_query),
-                                             (size_t)row_columns * sizeof(uint16_t));
+    const int64_t row_columns = mask_row_columns(list->n_column);
+    const struct varve_size bytes = varve_look_mask_bytes(look->n_query, list->n_column);
     if (bytes.overflow || !reserve_mask(look->hot, view, bytes.value) ||
         !varve_hot_renew(look->hot, &view->block[VARVE_VIEW_SEGMENTS],
                          &view->block_bytes[VARVE_VIEW_SEGMENTS],

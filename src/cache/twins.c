@@ -54,17 +54,6 @@ static void sweep(struct varve_twins *twins) {
     twins->n_run = n;
 }
 
-/* n rows, then for each slot a fingerprint and when it was wanted. */
-static struct varve_size slots_bytes(size_t row_bytes, int64_t n) {
-    return varve_size_mul(varve_size_of((size_t)n), row_bytes + 2 * sizeof(uint64_t));
-}
-
-/* A ring: slots, a bit for each, and the slab itself. */
-static struct varve_size slab_bytes(size_t row_bytes, int64_t n) {
-    const size_t n_word = (size_t)(n + 63) / 64;
-    return varve_size_add(slots_bytes(row_bytes, n), n_word * 8 + sizeof(struct varve_slab));
-}
-
 static struct varve_slab slab_at(const struct varve_twins *twins, char *data, int64_t n) {
     uint64_t *const print = (uint64_t *)(void *)(data + (size_t)n * twins->row_bytes);
     return (struct varve_slab){
@@ -81,7 +70,7 @@ static bool add_slab(struct varve_twins *twins) {
         return false;
     }
     const size_t n_word = (size_t)(n + 63) / 64;
-    const struct varve_size size = slab_bytes(twins->row_bytes, n);
+    const struct varve_size size = varve_slab_bytes(twins->row_bytes, n);
     if (size.overflow || !varve_hot_take(hot, &hot->bytes.hot, size.value)) return false;
     char *const data = varve_host_allocate(&hot->context->host, size.value);
     if (data == NULL) {
@@ -304,7 +293,7 @@ static void commit_stage(struct varve_stage *stage) {
 static bool stage_rows(struct varve_twins *twins, int64_t n) {
     struct varve_stage *const stage = twins->p.reread ? &twins->own : &twins->hot->stage;
     if (stage->attended) commit_stage(stage);
-    const struct varve_size size = slots_bytes(twins->row_bytes, n);
+    const struct varve_size size = varve_slots_bytes(twins->row_bytes, n);
     char *const data = size.overflow ? NULL : varve_stage_allocate(stage, size.value);
     if (data == NULL) return false;
     twins->staged = slab_at(twins, data, n); /* nothing is marked as used: they go all at once */
@@ -443,22 +432,6 @@ void varve_twins_write_row(struct varve_twins *twins, int64_t i, const float *va
 }
 
 /* ---- a cache that owns its cold rows ------------------------------------------------------ */
-
-struct varve_twins_need varve_twins_need(int64_t n_value, int64_t n_cell, int64_t ring_rows,
-                                         int64_t n_step) {
-    const size_t row_bytes = varve_twins_row_bytes(n_value);
-    const int64_t n_slot = ring_rows < n_cell ? ring_rows : n_cell;
-    const struct varve_size staged =
-        varve_size_round(slots_bytes(row_bytes, n_step > VARVE_AGE_ROOM ? n_step : 0), VARVE_ALIGN);
-    const int64_t n_live = n_slot + n_step;
-    struct varve_size tables = varve_hot_grown(varve_size_of(sizeof(struct varve_slab *)));
-    tables = varve_size_add(tables, sizeof(struct varve_twins));
-    tables = varve_size_sum(
-        tables, varve_size_mul(varve_size_of((size_t)n_live), sizeof(struct varve_run)));
-    tables = varve_size_sum(
-        tables, varve_size_mul(varve_size_of((size_t)n_step), sizeof(struct varve_place)));
-    return (struct varve_twins_need){slab_bytes(row_bytes, n_slot), tables, staged, n_live};
-}
 
 enum varve_status varve_twins_reserve(struct varve_twins *twins, int64_t n_step) {
     const struct varve_host *host = &twins->hot->context->host;

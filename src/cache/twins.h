@@ -100,6 +100,17 @@ static inline size_t varve_twins_row_bytes(int64_t n_value) {
     return ((size_t)n_value * sizeof(uint16_t) + VARVE_ALIGN - 1) / VARVE_ALIGN * VARVE_ALIGN;
 }
 
+/* n rows, then for each slot a fingerprint and when it was wanted. */
+static inline struct varve_size varve_slots_bytes(size_t row_bytes, int64_t n) {
+    return varve_size_mul(varve_size_of((size_t)n), row_bytes + 2 * sizeof(uint64_t));
+}
+
+/* A ring: slots, a bit for each, and the slab itself. */
+static inline struct varve_size varve_slab_bytes(size_t row_bytes, int64_t n) {
+    const size_t n_word = (size_t)(n + 63) / 64;
+    return varve_size_add(varve_slots_bytes(row_bytes, n), n_word * 8 + sizeof(struct varve_slab));
+}
+
 /* Ends some twins. Their rows stay readable until the next write. */
 void varve_twins_drop(struct varve_twins *twins, struct varve_run *run, uint64_t rows);
 
@@ -108,6 +119,12 @@ bool varve_twins_fresh(const struct varve_twins *twins, const struct varve_run *
 
 /* Some rows of a run are in a window or its slack in the view at hand. */
 void varve_twins_want(struct varve_twins *twins, const struct varve_run *run, uint64_t rows);
+
+/* The fields that the caller knows, checked but for `cold`; *cold_bytes: of a row. A limit of 0
+ * rows becomes four rings, and none is larger than the tensor. */
+enum varve_status varve_twins_read_params(const struct varve_host *host, int64_t ring_rows,
+                                          const struct varve_twins_params *params,
+                                          struct varve_twins_params *known, size_t *cold_bytes);
 
 /* ---- for a cache that owns its cold rows (store.h): cells are in use in the order of writing ----
  */

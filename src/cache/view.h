@@ -43,6 +43,9 @@ enum varve_status varve_look_segments(const struct varve_look *look, struct varv
 struct varve_size varve_look_scratch(int64_t n_live);
 struct varve_size varve_look_bytes(int64_t n_live, int64_t n_query);
 
+/* The mask of a view with rows that queries read in different ways: columns for each way. */
+struct varve_size varve_look_mask_bytes(int64_t n_query, int64_t n_column);
+
 /* Lists the comparisons that the node defers. */
 enum varve_status varve_look_checks(const struct varve_look *look, struct varve_hot_view *view);
 

@@ -1,0 +1,12 @@
+/* The first look at a model file, for messages that say what to do: what llama.cpp says about files
+ * that are none is hard to read. */
+#ifndef VARVE_RUN_MODEL_FILE_H
+#define VARVE_RUN_MODEL_FILE_H
+
+#include <stdbool.h>
+
+/* False after a line: not a file, not GGUF, of a version that is not read, or with counts that the
+ * file cannot hold. */
+bool model_file_check(const char *path);
+
+#endif
