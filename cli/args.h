@@ -33,6 +33,7 @@ int64_t cli_usable_cpus(void);
 /* Subcommands. argv[0] is the name to show in messages, as in "varve exec". */
 int cmd_exec(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 

@@ -5,117 +5,10 @@
 #include "prompt.h"
 #include "stop.h"
 
-#include "ggml-backend.h"
-
-#include <dlfcn.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <libgen.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 enum { n_batch = 512 };
-
-/* ---- back ends ------------------------------------------------------------------------------ */
-
-static bool has_cpu(void) { return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) != NULL; }
-
-/* A llama.cpp that loads its back ends at run time looks for them beside the running program. This
- * is none of its programs: they lie with its libraries or with its programs. */
-static bool load_from_llama(void) {
-    static const char *const places[] = {".", "../bin"};
-    Dl_info info;
-    char own[PATH_MAX] = "";
-    void *function = dlsym(RTLD_DEFAULT, "ggml_backend_load_all");
-    if (function != NULL && dladdr(function, &info) != 0) {
-        snprintf(own, sizeof(own), "%s", info.dli_fname);
-    }
-    const char *folder = dirname(own);
-    for (int i = 0; i < 2 && !has_cpu(); i++) {
-        char path[PATH_MAX + 16];
-        snprintf(path, sizeof(path), "%s/%s", folder, places[i]);
-        ggml_backend_load_all_from_path(path);
-    }
-    if (!has_cpu()) {
-        cli_say("llama.cpp has no back end for the CPU: there is no libggml-cpu*.so for this one "
-                "in %s or %s/../bin",
-                folder, folder);
-    }
-    return has_cpu();
-}
-
-static bool load_back_ends(const struct run_job *job) {
-    if (ggml_backend_reg_count() == 0) {
-        ggml_backend_load_all();
-    }
-    if (!has_cpu() && !load_from_llama()) {
-        return false;
-    }
-    if (job->plugin != NULL && ggml_backend_load(job->plugin) == NULL) {
-        cli_say("cannot load %s; see the line above, or build varve for this llama.cpp",
-                job->plugin);
-        return false;
-    }
-    return true;
-}
-
-/* ---- model ---------------------------------------------------------------------------------- */
-
-static bool go_on_loading(float progress, void *data) {
-    (void)progress;
-    (void)data;
-    return !stop_requested();
-}
-
-/* What llama.cpp says about these is hard to read. */
-static bool is_gguf(const char *path) {
-    struct stat info;
-    char magic[4] = "";
-    FILE *file = fopen(path, "rb");
-    if (file == NULL || fstat(fileno(file), &info) != 0) {
-        cli_say("cannot read the model %s: %s; give another one with -m", path, strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        cli_say("the model %s is not a file; give another one with -m", path);
-    } else if (fread(magic, 1, sizeof(magic), file) != sizeof(magic) ||
-               memcmp(magic, "GGUF", sizeof(magic)) != 0) {
-        cli_say("%s is not a GGUF file; give a model in that format with -m", path);
-    } else {
-        fclose(file);
-        return true;
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return false;
-}
-
-static enum session_status load_model(struct session *s, const char *path) {
-    if (!is_gguf(path)) {
-        return SESSION_FAILED;
-    }
-    struct llama_model_params params = llama_model_default_params();
-    params.n_gpu_layers = 0; /* varve serves caches in host memory */
-    params.progress_callback = go_on_loading;
-    s->model = llama_model_load_from_file(path, params);
-    if (s->model == NULL) {
-        if (stop_requested()) {
-            return SESSION_STOPPED;
-        }
-        cli_say("cannot load the model %s: %s; is the file whole, and is there memory for it?",
-                path, log_take_error());
-        return SESSION_FAILED;
-    }
-    if (llama_model_has_encoder(s->model) || !llama_model_has_decoder(s->model)) {
-        cli_say("%s does not continue text (it has an encoder); give another model with -m", path);
-        return SESSION_FAILED;
-    }
-    s->vocab = llama_model_get_vocab(s->model);
-    s->n_vocab = llama_vocab_n_tokens(s->vocab);
-    return SESSION_OK;
-}
 
 /* ---- context -------------------------------------------------------------------------------- */
 
@@ -148,16 +41,6 @@ static int64_t fit_context(struct session *s, const struct run_job *job) {
     return n_ctx > 0 ? n_ctx : s->n_prompt + n_predict;
 }
 
-static enum ggml_type type_named(const char *name) {
-    for (int i = 0; i < GGML_TYPE_COUNT; i++) {
-        const char *known = ggml_type_name((enum ggml_type)i);
-        if (known != NULL && strcmp(known, name) == 0) {
-            return (enum ggml_type)i;
-        }
-    }
-    return GGML_TYPE_COUNT; /* llama.cpp refuses it */
-}
-
 static bool on_node(void *data) {
     progress_tick(data);
     return stop_requested();
@@ -174,8 +57,8 @@ static bool create_context(struct session *s, const struct run_job *job, int64_t
     params.n_threads = params.n_threads_batch = (int32_t)job->options->n_threads;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     params.offload_kqv = false;
-    params.type_k = type_named(job->type_k);
-    params.type_v = type_named(job->type_v);
+    params.type_k = engine_type(job->type_k);
+    params.type_v = engine_type(job->type_v);
     params.cb_eval = kv_size_see;
     params.cb_eval_user_data = &s->kv;
     params.abort_callback = on_node;
@@ -204,22 +87,24 @@ static struct llama_sampler *create_sampler(const struct run_options *o) {
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-enum session_status session_open(struct session *s, const struct run_job *job) {
+enum engine_status session_open(struct session *s, const struct run_job *job) {
     log_begin();
-    if (!load_back_ends(job)) {
-        return SESSION_FAILED;
+    if (!engine_load_back_ends(job->plugin)) {
+        return ENGINE_FAILED;
     }
-    const enum session_status status = load_model(s, job->options->model);
-    if (status != SESSION_OK) {
+    const enum engine_status status = engine_load_model(job->options->model, &s->model);
+    if (status != ENGINE_OK) {
         return status;
     }
+    s->vocab = llama_model_get_vocab(s->model);
+    s->n_vocab = llama_vocab_n_tokens(s->vocab);
     s->n_prompt = prompt_tokens(s->model, job->prompt, job->options->chat, &s->prompt);
     const int64_t n_token = s->n_prompt > 0 ? fit_context(s, job) : 0;
     if (n_token == 0 || !create_context(s, job, n_token)) {
-        return SESSION_FAILED;
+        return ENGINE_FAILED;
     }
     s->sampler = create_sampler(job->options);
-    return SESSION_OK;
+    return ENGINE_OK;
 }
 
 void session_close(struct session *s) {
@@ -233,8 +118,8 @@ void session_close(struct session *s) {
     kv_size_free(&s->kv);
 }
 
-enum session_status session_evaluate(struct session *s, const llama_token *tokens, int32_t n,
-                                     llama_pos at, llama_seq_id sequence) {
+enum engine_status session_evaluate(struct session *s, const llama_token *tokens, int32_t n,
+                                    llama_pos at, llama_seq_id sequence) {
     for (int32_t i = 0; i < n; i++) {
         s->batch.token[i] = tokens[i];
         s->batch.pos[i] = at + i;
@@ -246,26 +131,26 @@ enum session_status session_evaluate(struct session *s, const llama_token *token
     const int32_t status = llama_decode(s->context, s->batch);
     if (status == 0) {
         s->kv.complete = true;
-        return SESSION_OK;
+        return ENGINE_OK;
     }
     if (stop_requested()) {
-        return SESSION_STOPPED;
+        return ENGINE_STOPPED;
     }
     progress_end(&s->progress); /* the line that it may have left on the terminal */
     cli_say("llama.cpp could not evaluate the tokens (status %d): %s; if it is memory, lower -c",
             status, log_take_error());
-    return SESSION_FAILED;
+    return ENGINE_FAILED;
 }
 
-enum session_status session_read_prompt(struct session *s) {
-    enum session_status status = SESSION_OK;
+enum engine_status session_read_prompt(struct session *s) {
+    enum engine_status status = ENGINE_OK;
     progress_begin(&s->progress, PROGRESS_PROMPT, s->n_prompt);
-    for (int32_t at = 0; at < s->n_prompt && status == SESSION_OK;) {
+    for (int32_t at = 0; at < s->n_prompt && status == ENGINE_OK;) {
         const int32_t rest = s->n_prompt - at;
         const int32_t n = rest < n_batch ? rest : n_batch;
         progress_batch(&s->progress, n);
         status = session_evaluate(s, s->prompt + at, n, at, 0);
-        if (status == SESSION_OK) {
+        if (status == ENGINE_OK) {
             progress_advance(&s->progress);
             at += n;
         }

@@ -23,11 +23,11 @@ PUBLIC = {"varve/varve.h": set(MAY), "varve/hot.h": {"cache"},
           "varve/cache.h": {"cache"}}  # none knows varve/op.h
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
 GGML = re.compile(r"^(ggml|gguf|llama)([-_.].*)?\.h$")
-# run/ is a program on llama.cpp's public interface, bench/ one on ggml's; they share options and
-# messages with cli/, and bench/ the file of figures with run/
-GGML_PLACES = ("ggml/", "op/", "run/", "bench/", "include/varve/op.h", "examples/op_", "tests/ggml/",
+# run/ and eval/ are programs on llama.cpp's public interface, bench/ one on ggml's; they share
+# options and messages with cli/, eval/ the work with llama.cpp and bench/ the file of figures with run/
+GGML_PLACES = ("ggml/", "op/", "run/", "eval/", "bench/", "include/varve/op.h", "examples/op_", "tests/ggml/",
                "tests/op/", "tests/system/")
-SHARED = {"run": ("cli",), "bench": ("cli", "run")}
+SHARED = {"run": ("cli",), "eval": ("cli", "run"), "bench": ("cli", "run")}
 ORACLE = ("bench", "check/oracle.h")  # results are compared with the checker's attention
 
 
@@ -108,11 +108,11 @@ def main():
         place = linting.name(path)
         for line, quoted, header in includes(path):
             if GGML.match(header) and not place.startswith(GGML_PLACES):
-                report.add(path, line, f"{header}: only the plug-in, the op, varve run and "
-                                       "varve bench may know ggml")
+                report.add(path, line, f"{header}: only the plug-in, the op, varve run, "
+                                       "varve eval and varve bench may know ggml")
             if place.startswith("src/"):
                 check_library(report, path, line, quoted, header)
-            elif place.startswith(("ggml/", "op/", "cli/", "run/", "examples/", "bench/")):
+            elif place.startswith(("ggml/", "op/", "cli/", "run/", "eval/", "examples/", "bench/")):
                 check_user(report, path, line, quoted, header)
     headers = linting.files("*.h", folder="include/varve")
     for header in headers:
