@@ -229,6 +229,8 @@ static bool evaluate(struct evaluation *e) {
     }
     if (is_done && ok && !o->keep) {
         remove_folder(o->work);
+    } else if (!is_done && rmdir(o->work) == 0) { /* it failed before there was any work */
+        return false;
     } else if (!is_done && child_signal() != 0) {
         cli_say("interrupted; the same command with --resume goes on (%s)", o->work);
     }

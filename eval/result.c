@@ -39,7 +39,7 @@ static bool add_chunks(struct eval_result *r, const struct store *store) {
         s->bytes_hot = larger(s->bytes_hot, f.bytes_hot);
         s->bytes_staging = larger(s->bytes_staging, f.bytes_staging);
         s->bytes_hot_peak = larger(s->bytes_hot_peak, f.bytes_hot_peak);
-        s->attention_nodes = larger(s->attention_nodes, f.attention_nodes);
+        s->attention_nodes += f.attention_nodes;
         s->rows_missed += f.rows_missed;
         s->twins_evicted += f.twins_evicted;
     }

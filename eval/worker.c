@@ -186,6 +186,17 @@ static enum engine_status probe_decode(struct worker *w, int32_t chunk) {
 
 /* ---- chunks --------------------------------------------------------------------------------- */
 
+static uint64_t attention_nodes(void) {
+    ggml_backend_reg_t reg = ggml_backend_reg_by_name(VARVE_GGML_NAME);
+    struct varve_ggml_counters c = {0};
+    if (reg != NULL) {
+        varve_ggml_counters_fn counters =
+            (varve_ggml_counters_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_COUNTERS);
+        counters(&c, sizeof(c));
+    }
+    return c.attention_nodes;
+}
+
 static void take_bytes(struct worker *w) {
     struct eval_chunk *f = &w->figures;
     f->n_cell = llama_n_ctx(w->context);
@@ -198,20 +209,13 @@ static void take_bytes(struct worker *w) {
     }
     varve_ggml_account_fn account =
         (varve_ggml_account_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_ACCOUNT);
-    varve_ggml_counters_fn counters =
-        (varve_ggml_counters_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_COUNTERS);
     struct varve_ggml_account a = {0};
-    struct varve_ggml_counters c = {0};
     if (account != NULL && account(0, &a, sizeof(a))) { /* the only context that is alive */
         f->bytes_hot = a.bytes_hot;
         f->bytes_staging = a.bytes_staging;
         f->bytes_hot_peak = a.bytes_hot_peak;
         f->rows_missed = a.k.rows_missed + a.v.rows_missed;
         f->twins_evicted = a.k.twins_evicted + a.v.twins_evicted;
-    }
-    if (counters != NULL) {
-        counters(&c, sizeof(c));
-        f->attention_nodes = c.attention_nodes;
     }
 }
 
@@ -222,9 +226,11 @@ static enum engine_status do_chunk(struct worker *w, int32_t chunk) {
     if (!open_context(w)) {
         return ENGINE_FAILED;
     }
+    const uint64_t n_node = attention_nodes();
     enum engine_status status = read_tokens(w, chunk);
     if (status == ENGINE_OK) {
         take_bytes(w);
+        w->figures.attention_nodes = attention_nodes() - n_node;
     }
     if (status == ENGINE_OK && !w->job->options->decode) {
         status = probe_decode(w, chunk);
