@@ -116,6 +116,10 @@ static int32_t parse_list(char *list, struct eval_config **configs) {
             return 0;
         }
         n += !is_among(more, n, more[n].label);
+        if (n > CONFIG_LIST_MOST) {
+            cli_say("--configs: more than %d configurations; leave some out", CONFIG_LIST_MOST);
+            return 0;
+        }
     }
     if (n == 0) {
         cli_say("--configs: no configuration in it; give some, as in q8_0,q4_0+w256+s4");

@@ -13,6 +13,8 @@ struct eval_config {
     bool added; /* for a comparison at equal bytes */
 };
 
+enum { CONFIG_LIST_MOST = 256 };
+
 /* Values of one cell of the cache, over all layers. */
 struct eval_cell {
     double k, v;

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static const double redraw_seconds = 0.3;
-
 static bool on_terminal(void) { return isatty(STDERR_FILENO) == 1; }
+
+static double redraw_seconds(void) { return on_terminal() ? 0.3 : 15; }
 
 /* As if all configurations were as fast as those so far: the list is short and most are alike. */
 static void draw(struct eval_progress *p) {
@@ -34,12 +34,13 @@ static void draw(struct eval_progress *p) {
 void eval_progress_begin(struct eval_progress *p, const struct eval_job *job, int32_t n_chunk,
                          int32_t n_there) {
     const int64_t n_token = n_there * job->options->n_ctx;
-    *p = (struct eval_progress){job, n_chunk, n_there, n_token, n_token, stop_clock(), 0};
+    *p =
+        (struct eval_progress){job, n_chunk, n_there, n_token, n_token, stop_clock(), stop_clock()};
 }
 
 void eval_progress_advance(struct eval_progress *p, int32_t n_token) {
     p->n_done += n_token;
-    if (on_terminal() && stop_clock() - p->drawn >= redraw_seconds) {
+    if (stop_clock() - p->drawn >= redraw_seconds()) {
         draw(p);
     }
 }
@@ -52,7 +53,7 @@ void eval_progress_chunk(struct eval_progress *p) {
 }
 
 void eval_progress_end(const struct eval_progress *p) {
-    if (on_terminal() && p->drawn > 0) {
+    if (on_terminal() && p->drawn > p->began) {
         fputs("\r\033[K", stderr);
     }
 }

@@ -1,5 +1,5 @@
 /* How far an evaluation is, on stderr, with the time left of all configurations: one line that is
- * redrawn on a terminal, elsewhere one for each chunk. */
+ * redrawn on a terminal, elsewhere one for each chunk and every 15 s. */
 #ifndef VARVE_EVAL_PROGRESS_H
 #define VARVE_EVAL_PROGRESS_H
 

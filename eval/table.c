@@ -167,9 +167,7 @@ static void sort(const struct eval_result *results, int32_t *order, int32_t n) {
 
 void table_show(const struct eval_options *o, const struct eval_text *texts, int32_t n_text,
                 const struct eval_result *results, int32_t n) {
-    enum { n_most = 1024 };
-    int32_t order[n_most];
-    n = n < n_most ? n : n_most;
+    int32_t order[3 * CONFIG_LIST_MOST]; /* two are added for each of the list at most */
     double loss = 0;
     for (int32_t i = 0; i < n; i++) {
         loss = results[i].all.loss > loss ? results[i].all.loss : loss;
