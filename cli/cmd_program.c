@@ -1,5 +1,6 @@
 /* Subcommands that are programs of their own beside this one, because they need what it does not
- * link: llama.cpp's libraries (varve-run, varve-plan), ggml's (varve-bench), the kernel checker
+ * link: llama.cpp's libraries (varve-run, varve-plan, varve-eval), ggml's (varve-bench), the kernel
+ * checker
  * (varve-verify).
  */
 #include "args.h"
@@ -27,6 +28,11 @@ static int become(const char *program, char **argv, const char *needs) {
 int cmd_run(int argc, char **argv) {
     (void)argc;
     return become("varve-run", argv, "llama.cpp's libllama.so and jansson");
+}
+
+int cmd_eval(int argc, char **argv) {
+    (void)argc;
+    return become("varve-eval", argv, "llama.cpp's libllama.so and jansson");
 }
 
 int cmd_plan(int argc, char **argv) {

@@ -26,6 +26,7 @@ static const struct {
     {"run", cmd_run, "varve run", "answer a prompt; compare with stock llama.cpp", true},
     {"exec", cmd_exec, "varve exec", "run a llama.cpp program with attention by varve", true},
     {"plan", cmd_plan, "varve plan", "say what a model takes in memory, and what fits", true},
+    {"eval", cmd_eval, "varve eval", "measure what cache types and windows do to a model", true},
     {"bench", cmd_bench, "varve bench", "time attention beside stock ggml on this machine", true},
     {"verify", cmd_verify, "varve verify", "check every kernel that this CPU can run", true},
     {"version", cmd_version, "varve version", "print the version", false},

@@ -1,4 +1,4 @@
-# varve-run, the program behind `varve run`: the only part that links llama.cpp itself.
+# varve-run, the program behind `varve run`; it links llama.cpp itself, as varve-eval does.
 
 file(GLOB run_sources CONFIGURE_DEPENDS run/*.c)
 find_path(JANSSON_INCLUDE jansson.h)

@@ -63,8 +63,8 @@ foreach(source IN LISTS unit_sources)
   add_executable(test-${name} ${source})
   target_compile_definitions(test-${name} PRIVATE _GNU_SOURCE)
   target_include_directories(test-${name} PRIVATE tests ${CMOCKA_INCLUDE})
-  target_link_libraries(test-${name} PRIVATE varve_check_library varve_internal ${CMOCKA_LIBRARY} m
-    Threads::Threads)
+  target_link_libraries(test-${name} PRIVATE varve_check_library varve_internal varve_eval_figures
+    ${CMOCKA_LIBRARY} m Threads::Threads)
   varve_test(unit-${name} unit 600 test-${name})
 endforeach()
 

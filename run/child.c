@@ -2,7 +2,6 @@
 
 #include "args.h"
 #include "stop.h"
-#include "worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +48,7 @@ void child_catch_signals(void) {
 int child_signal(void) { return caught; }
 
 /* Forks unless a signal came; signals are blocked meanwhile, so that none is lost in between. */
-static pid_t start(const struct run_job *job, const int ends[2]) {
+static pid_t start(child_work work, const void *job, const int ends[2]) {
     const sigset_t set = signals();
     sigset_t before;
     const pid_t parent = getpid();
@@ -61,7 +60,7 @@ static pid_t start(const struct run_job *job, const int ends[2]) {
         stop_on_signal();
         sigprocmask(SIG_SETMASK, &before, NULL);
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* when the parent is killed */
-        exit(getppid() == parent ? worker_run(job, ends[1]) : EXIT_FAILURE);
+        exit(getppid() == parent ? work(job, ends[1]) : EXIT_FAILURE);
     }
     if (pid < 0 && caught == 0) {
         cli_say("cannot start a process: %s", strerror(errno));
@@ -71,26 +70,26 @@ static pid_t start(const struct run_job *job, const int ends[2]) {
     return pid;
 }
 
-static bool ended_well(const struct run_job *job, int status) {
+static bool ended_well(const char *name, int status) {
     if (WIFSIGNALED(status)) {
-        cli_say("the run of %s was ended by signal %d (%s)%s", job->name, WTERMSIG(status),
+        cli_say("the run of %s was ended by signal %d (%s)%s", name, WTERMSIG(status),
                 strsignal(WTERMSIG(status)),
                 WTERMSIG(status) == SIGKILL
                     ? "; if memory ran out, lower -c or take a smaller model or cache type"
                     : "");
     } else if (WEXITSTATUS(status) > EXIT_FAILURE) {
-        cli_say("the run of %s ended with exit code %d", job->name, WEXITSTATUS(status));
+        cli_say("the run of %s ended with exit code %d", name, WEXITSTATUS(status));
     }
     return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
 }
 
-json_t *child_run(const struct run_job *job) {
+json_t *child_run(child_work work, const void *job, const char *name) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) {
         cli_say("cannot make a pipe: %s", strerror(errno));
         return NULL;
     }
-    const pid_t pid = start(job, ends);
+    const pid_t pid = start(work, job, ends);
     close(ends[1]);
     json_t *report = pid > 0 ? json_loadfd(ends[0], 0, NULL) : NULL;
     close(ends[0]);
@@ -100,7 +99,7 @@ json_t *child_run(const struct run_job *job) {
     int status = 0;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
     running = 0; /* between these two lines the number cannot have a new owner that we may kill */
-    if (ended_well(job, status) && report != NULL) {
+    if (ended_well(name, status) && report != NULL) {
         return report;
     }
     json_decref(report);

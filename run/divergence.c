@@ -1,13 +1,12 @@
 #include "divergence.h"
 
 #include "args.h"
+#include "file_at.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
-#include <unistd.h>
 
 /* Layout: a head, the tokens, and for each of them the log-probabilities that it was chosen by. The
  * head comes last, so that a file with a head is whole. */
@@ -22,36 +21,21 @@ static off_t row_offset(const struct divergence_file *file, int32_t i) {
 }
 
 static bool write_at(int fd, const void *data, size_t n_byte, off_t at) {
-    for (const char *from = data; n_byte > 0;) {
-        const ssize_t n = pwrite(fd, from, n_byte, at);
-        if (n < 0 && errno != EINTR) {
-            cli_say("cannot write the temporary file: %s; make room, or set TMPDIR to a folder on "
-                    "another disk",
-                    strerror(errno));
-            return false;
-        }
-        const size_t done = n > 0 ? (size_t)n : 0;
-        from += done;
-        n_byte -= done;
-        at += (off_t)done;
+    const char *reason = file_write_at(fd, data, n_byte, at);
+    if (reason != NULL) {
+        cli_say("cannot write the temporary file: %s; make room, or set TMPDIR to a folder on "
+                "another disk",
+                reason);
     }
-    return true;
+    return reason == NULL;
 }
 
 static bool read_at(int fd, void *data, size_t n_byte, off_t at) {
-    for (char *to = data; n_byte > 0;) {
-        const ssize_t n = pread(fd, to, n_byte, at);
-        if (n == 0 || (n < 0 && errno != EINTR)) {
-            cli_say("cannot read the temporary file: %s",
-                    n == 0 ? "it is too short" : strerror(errno));
-            return false;
-        }
-        const size_t done = n > 0 ? (size_t)n : 0;
-        to += done;
-        n_byte -= done;
-        at += (off_t)done;
+    const char *reason = file_read_at(fd, data, n_byte, at);
+    if (reason != NULL) {
+        cli_say("cannot read the temporary file: %s", reason);
     }
-    return true;
+    return reason == NULL;
 }
 
 static bool allocate(struct divergence_file *file) {

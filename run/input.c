@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { prompt_max = 1 << 28 }; /* bytes; llama.cpp counts them with 32 bits */
+enum { text_max = 1 << 28 }; /* bytes; llama.cpp counts them with 32 bits */
 
-/* All of a stream, in memory that the caller frees; *n is prompt_max + 1 when there is more. */
+/* All of a stream, in memory that the caller frees; *n is text_max + 1 when there is more. */
 static char *read_all(FILE *file, size_t *n) {
     char *text = NULL;
     size_t capacity = 0;
@@ -25,11 +25,11 @@ static char *read_all(FILE *file, size_t *n) {
         }
         text = more;
         *n += fread(text + *n, 1, capacity - *n, file);
-    } while (*n == capacity && *n <= prompt_max);
+    } while (*n == capacity && *n <= text_max);
     return text;
 }
 
-static bool read_file(const char *path, struct run_text *prompt, char **owned) {
+bool input_file(const char *what, const char *path, struct run_text *text, char **owned) {
     const bool is_stdin = strcmp(path, "-") == 0;
     errno = 0;
     FILE *file = is_stdin ? stdin : fopen(path, "rb");
@@ -37,23 +37,23 @@ static bool read_file(const char *path, struct run_text *prompt, char **owned) {
     *owned = file != NULL ? read_all(file, &n) : NULL;
     const bool ok = *owned != NULL && !ferror(file);
     if (!ok) {
-        cli_say("cannot read the prompt from %s: %s", path, strerror(errno));
+        cli_say("cannot read the %s from %s: %s", what, path, strerror(errno));
     }
     if (file != NULL && !is_stdin) {
         fclose(file);
     }
-    if (ok && n > prompt_max) {
-        cli_say("the prompt in %s is larger than %d MiB; shorten it", path, prompt_max >> 20);
+    if (ok && n > text_max) {
+        cli_say("the %s in %s is larger than %d MiB; shorten it", what, path, text_max >> 20);
         return false;
     }
-    *prompt = (struct run_text){*owned, n};
+    *text = (struct run_text){*owned, n};
     return ok;
 }
 
 bool input_prompt(const struct run_options *options, struct run_text *prompt, char **owned) {
     *owned = NULL;
     if (options->file != NULL) {
-        return read_file(options->file, prompt, owned);
+        return input_file("prompt", options->file, prompt, owned);
     }
     *prompt = (struct run_text){options->prompt, strlen(options->prompt)};
     return true;

@@ -15,7 +15,8 @@ struct kv_size {
     bool complete; /* a whole graph has been seen */
     bool failed;   /* no memory for the list */
     uint64_t bytes;
-    uint64_t bytes_f16; /* what the same cells would take in F16 */
+    uint64_t values_k, values_v; /* where V is a view of K, as in MLA, all are K's */
+    uint64_t bytes_f16;          /* what the same cells would take in F16 */
 };
 
 /* A ggml_backend_sched_eval_callback; data is a struct kv_size. */

@@ -7,6 +7,7 @@
 #include "report.h"
 #include "stop.h"
 #include "summary.h"
+#include "worker.h"
 
 #include "varve/varve.h"
 
@@ -19,7 +20,7 @@
 /* ---- runs ----------------------------------------------------------------------------------- */
 
 static bool add_run(json_t *runs, const struct run_job *job) {
-    json_t *report = child_run(job);
+    json_t *report = child_run(worker_run, job, job->name);
     const char *stopped = json_string_value(json_object_get(report, "stopped"));
     const bool failed = stopped != NULL && strcmp(stopped, STOP_OUTPUT) == 0;
     return report != NULL && json_array_append_new(runs, report) == 0 && !failed;

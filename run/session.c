@@ -3,49 +3,13 @@
 #include "args.h"
 #include "back_ends.h"
 #include "log.h"
-#include "model_file.h"
 #include "prompt.h"
 #include "stop.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { n_batch = 512 };
-
-/* ---- model ---------------------------------------------------------------------------------- */
-
-static bool go_on_loading(float progress, void *data) {
-    (void)progress;
-    (void)data;
-    return !stop_requested();
-}
-
-static enum session_status load_model(struct session *s, const char *path) {
-    if (!model_file_check(path)) {
-        return SESSION_FAILED;
-    }
-    struct llama_model_params params = llama_model_default_params();
-    params.n_gpu_layers = 0; /* varve serves caches in host memory */
-    params.progress_callback = go_on_loading;
-    s->model = llama_model_load_from_file(path, params);
-    if (s->model == NULL) {
-        if (stop_requested()) {
-            return SESSION_STOPPED;
-        }
-        cli_say("cannot load the model %s: %s; is the file whole, and is there memory for it?",
-                path, log_take_error());
-        return SESSION_FAILED;
-    }
-    if (llama_model_has_encoder(s->model) || !llama_model_has_decoder(s->model)) {
-        cli_say("%s does not continue text (it has an encoder); give another model with -m", path);
-        return SESSION_FAILED;
-    }
-    s->vocab = llama_model_get_vocab(s->model);
-    s->n_vocab = llama_vocab_n_tokens(s->vocab);
-    return SESSION_OK;
-}
 
 /* ---- context -------------------------------------------------------------------------------- */
 
@@ -124,22 +88,24 @@ static struct llama_sampler *create_sampler(const struct run_options *o) {
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-enum session_status session_open(struct session *s, const struct run_job *job) {
+enum engine_status session_open(struct session *s, const struct run_job *job) {
     log_begin();
     if (!back_ends_load(job->plugin)) {
-        return SESSION_FAILED;
+        return ENGINE_FAILED;
     }
-    const enum session_status status = load_model(s, job->options->model);
-    if (status != SESSION_OK) {
+    const enum engine_status status = engine_load_model(job->options->model, &s->model);
+    if (status != ENGINE_OK) {
         return status;
     }
+    s->vocab = llama_model_get_vocab(s->model);
+    s->n_vocab = llama_vocab_n_tokens(s->vocab);
     s->n_prompt = prompt_tokens(s->model, job->prompt, job->options->chat, &s->prompt);
     const int64_t n_token = s->n_prompt > 0 ? fit_context(s, job) : 0;
     if (n_token == 0 || !create_context(s, job, n_token)) {
-        return SESSION_FAILED;
+        return ENGINE_FAILED;
     }
     s->sampler = create_sampler(job->options);
-    return SESSION_OK;
+    return ENGINE_OK;
 }
 
 void session_close(struct session *s) {
@@ -153,8 +119,8 @@ void session_close(struct session *s) {
     kv_size_free(&s->kv);
 }
 
-enum session_status session_evaluate(struct session *s, const llama_token *tokens, int32_t n,
-                                     llama_pos at, llama_seq_id sequence) {
+enum engine_status session_evaluate(struct session *s, const llama_token *tokens, int32_t n,
+                                    llama_pos at, llama_seq_id sequence) {
     for (int32_t i = 0; i < n; i++) {
         s->batch.token[i] = tokens[i];
         s->batch.pos[i] = at + i;
@@ -166,26 +132,26 @@ enum session_status session_evaluate(struct session *s, const llama_token *token
     const int32_t status = llama_decode(s->context, s->batch);
     if (status == 0) {
         s->kv.complete = true;
-        return SESSION_OK;
+        return ENGINE_OK;
     }
     if (stop_requested()) {
-        return SESSION_STOPPED;
+        return ENGINE_STOPPED;
     }
     progress_end(&s->progress); /* the line that it may have left on the terminal */
     cli_say("llama.cpp could not evaluate the tokens (status %d): %s; if it is memory, lower -c",
             status, log_take_error());
-    return SESSION_FAILED;
+    return ENGINE_FAILED;
 }
 
-enum session_status session_read_prompt(struct session *s) {
-    enum session_status status = SESSION_OK;
+enum engine_status session_read_prompt(struct session *s) {
+    enum engine_status status = ENGINE_OK;
     progress_begin(&s->progress, PROGRESS_PROMPT, s->n_prompt);
-    for (int32_t at = 0; at < s->n_prompt && status == SESSION_OK;) {
+    for (int32_t at = 0; at < s->n_prompt && status == ENGINE_OK;) {
         const int32_t rest = s->n_prompt - at;
         const int32_t n = rest < n_batch ? rest : n_batch;
         progress_batch(&s->progress, n);
         status = session_evaluate(s, s->prompt + at, n, at, 0);
-        if (status == SESSION_OK) {
+        if (status == ENGINE_OK) {
             progress_advance(&s->progress);
             at += n;
         }

@@ -2,17 +2,12 @@
 #ifndef VARVE_RUN_SESSION_H
 #define VARVE_RUN_SESSION_H
 
+#include "engine.h"
 #include "job.h"
 #include "kv_size.h"
 #include "progress.h"
 
 #include "llama.h"
-
-enum session_status {
-    SESSION_OK,
-    SESSION_STOPPED, /* see stop_reason */
-    SESSION_FAILED,  /* a line has been said */
-};
 
 struct session {
     struct llama_model *model; /* this and the next four are owned */
@@ -27,15 +22,15 @@ struct session {
 };
 
 /* Fills a zeroed session; session_close is due in any case. */
-enum session_status session_open(struct session *s, const struct run_job *job);
+enum engine_status session_open(struct session *s, const struct run_job *job);
 void session_close(struct session *s);
 
 /* Reads the prompt into sequence 0, with progress. */
-enum session_status session_read_prompt(struct session *s);
+enum engine_status session_read_prompt(struct session *s);
 
 /* Evaluates tokens that follow at a position of a sequence, n up to n_batch; the logits of the last
  * one can be had from llama_get_logits_ith(s->context, -1). */
-enum session_status session_evaluate(struct session *s, const llama_token *tokens, int32_t n,
-                                     llama_pos at, llama_seq_id sequence);
+enum engine_status session_evaluate(struct session *s, const llama_token *tokens, int32_t n,
+                                    llama_pos at, llama_seq_id sequence);
 
 #endif

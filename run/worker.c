@@ -40,12 +40,12 @@ static void emit(struct worker *w, llama_token token) {
     }
 }
 
-static enum session_status generate(struct worker *w) {
+static enum engine_status generate(struct worker *w) {
     struct session *s = &w->session;
     struct run_result *r = &w->result;
-    enum session_status status = SESSION_OK;
+    enum engine_status status = ENGINE_OK;
     const double began = stop_clock();
-    while (status == SESSION_OK && r->n_token < s->n_predict) {
+    while (status == ENGINE_OK && r->n_token < s->n_predict) {
         const llama_token token = llama_sampler_sample(s->sampler, s->context, -1);
         w->tokens[r->n_token++] = token;
         if (llama_vocab_is_eog(s->vocab, token)) {
@@ -53,10 +53,10 @@ static enum session_status generate(struct worker *w) {
         }
         emit(w, token);
         if (stop_requested()) {
-            status = SESSION_STOPPED;
+            status = ENGINE_STOPPED;
         } else if (r->n_token < s->n_predict) {
             status = session_evaluate(s, &token, 1, s->n_prompt + r->n_step, 0);
-            r->n_step += status == SESSION_OK;
+            r->n_step += status == ENGINE_OK;
         }
     }
     r->step_seconds = stop_clock() - began;
@@ -72,24 +72,24 @@ static enum session_status generate(struct worker *w) {
 
 /* The logits at each position of the f16 run's text, one token at a time, as they are when text is
  * generated. Sequence 1 has the prompt of sequence 0, but not what was generated behind it. */
-static enum session_status follow(struct worker *w, struct divergence_file *file) {
+static enum engine_status follow(struct worker *w, struct divergence_file *file) {
     struct session *s = &w->session;
     struct divergence *d = &w->result.divergence;
     const bool writes = w->job->reference == REFERENCE_WRITE;
     const float *logits = w->first_logits;
-    enum session_status status = SESSION_OK;
+    enum engine_status status = ENGINE_OK;
     progress_begin(&s->progress, PROGRESS_COMPARISON, file->n_row - 1); /* tokens to evaluate */
-    for (int32_t i = 0; i < file->n_row && status == SESSION_OK; i++) {
+    for (int32_t i = 0; i < file->n_row && status == ENGINE_OK; i++) {
         if (i > 0) {
             progress_batch(&s->progress, 1);
             status = session_evaluate(s, file->tokens + i - 1, 1, s->n_prompt + i - 1, 1);
-            logits = status == SESSION_OK ? llama_get_logits_ith(s->context, -1) : NULL;
+            logits = status == ENGINE_OK ? llama_get_logits_ith(s->context, -1) : NULL;
         }
         if (logits == NULL) {
             break;
         }
         if (!(writes ? divergence_store(file, i, logits) : divergence_add(file, i, logits, d))) {
-            status = SESSION_FAILED;
+            status = ENGINE_FAILED;
             break;
         }
         d->n_position = i + 1;
@@ -99,20 +99,20 @@ static enum session_status follow(struct worker *w, struct divergence_file *file
         }
     }
     progress_end(&s->progress);
-    if (writes && status != SESSION_FAILED && !divergence_finish(file, d->n_position)) {
-        return SESSION_FAILED;
+    if (writes && status != ENGINE_FAILED && !divergence_finish(file, d->n_position)) {
+        return ENGINE_FAILED;
     }
     return status;
 }
 
-static enum session_status compare(struct worker *w) {
+static enum engine_status compare(struct worker *w) {
     struct divergence_file file = {0};
     const int fd = w->job->reference_file;
     const bool ready =
         w->job->reference == REFERENCE_WRITE
             ? divergence_write(&file, fd, w->session.n_vocab, w->tokens, w->result.n_token)
             : divergence_read(&file, fd, w->session.n_vocab);
-    const enum session_status status = ready ? follow(w, &file) : SESSION_FAILED;
+    const enum engine_status status = ready ? follow(w, &file) : ENGINE_FAILED;
     divergence_close(&file);
     return status;
 }
@@ -156,17 +156,17 @@ static bool allocate(struct worker *w) {
     return true;
 }
 
-static enum session_status work(struct worker *w) {
+static enum engine_status work(struct worker *w) {
     struct session *s = &w->session;
-    enum session_status status = session_open(s, w->job);
-    if (status != SESSION_OK) {
+    enum engine_status status = session_open(s, w->job);
+    if (status != ENGINE_OK) {
         return status;
     }
     if (!allocate(w)) {
-        return SESSION_FAILED;
+        return ENGINE_FAILED;
     }
     status = session_read_prompt(s);
-    if (status == SESSION_OK) {
+    if (status == ENGINE_OK) {
         memcpy(w->first_logits, llama_get_logits_ith(s->context, -1),
                (size_t)s->n_vocab * sizeof(float));
         if (w->job->reference != REFERENCE_NONE) {
@@ -175,7 +175,7 @@ static enum session_status work(struct worker *w) {
         status = generate(w);
     }
     take_figures(w);
-    if (status == SESSION_OK && w->job->reference != REFERENCE_NONE) {
+    if (status == ENGINE_OK && w->job->reference != REFERENCE_NONE) {
         status = compare(w);
     }
     return status;
@@ -199,9 +199,10 @@ static bool set_environment(const struct run_job *job) {
                                : launch_set("VARVE_DISABLE", "1");
 }
 
-int worker_run(const struct run_job *job, int report) {
+int worker_run(const void *data, int report) {
+    const struct run_job *job = data;
     struct worker w = {.job = job};
-    const bool ok = set_environment(job) && work(&w) != SESSION_FAILED && hand_over(&w, report);
+    const bool ok = set_environment(job) && work(&w) != ENGINE_FAILED && hand_over(&w, report);
     if (w.writer != NULL) {
         fclose(w.writer);
     }

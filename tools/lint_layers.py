@@ -23,11 +23,11 @@ PUBLIC = {"varve/varve.h": set(MAY), "varve/hot.h": {"cache"},
           "varve/cache.h": {"cache"}}  # none knows varve/op.h
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
 GGML = re.compile(r"^(ggml|gguf|llama)([-_.].*)?\.h$")
-# run/ and plan/ are programs on llama.cpp's public interface, bench/ one on ggml's; they share options and
+# run/, plan/ and eval/ are programs on llama.cpp's public interface, bench/ one on ggml's; they share options and
 # messages with cli/, and bench/ the file of figures with run/
-GGML_PLACES = ("ggml/", "op/", "run/", "plan/", "bench/", "include/varve/op.h", "examples/op_", "tests/ggml/",
-               "tests/op/", "tests/system/")
-SHARED = {"run": ("cli",), "plan": ("cli", "run"), "bench": ("cli", "run")}
+GGML_PLACES = ("ggml/", "op/", "run/", "plan/", "eval/", "bench/", "include/varve/op.h", "examples/op_",
+               "tests/ggml/", "tests/op/", "tests/system/")
+SHARED = {"run": ("cli",), "plan": ("cli", "run"), "eval": ("cli", "run"), "bench": ("cli", "run")}
 ORACLE = ("bench", "check/oracle.h")  # results are compared with the checker's attention
 
 
@@ -108,11 +108,12 @@ def main():
         place = linting.name(path)
         for line, quoted, header in includes(path):
             if GGML.match(header) and not place.startswith(GGML_PLACES):
-                report.add(path, line, f"{header}: only the plug-in, the op, varve run and "
-                                       "varve bench may know ggml")
+                report.add(path, line, f"{header}: only the plug-in, the op, varve run, varve plan, "
+                                       "varve eval and varve bench may know ggml")
             if place.startswith("src/"):
                 check_library(report, path, line, quoted, header)
-            elif place.startswith(("ggml/", "op/", "cli/", "run/", "plan/", "examples/", "bench/")):
+            elif place.startswith(("ggml/", "op/", "cli/", "run/", "plan/", "eval/", "examples/",
+                                     "bench/")):
                 check_user(report, path, line, quoted, header)
     headers = linting.files("*.h", folder="include/varve")
     for header in headers:

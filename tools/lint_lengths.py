@@ -73,7 +73,8 @@ def main():
     report = linting.Report("lengths")
     print(f"{'':14}{'files':>6}{'lines':>8}   {'median p90 max':>14} functions "
           f"{'median p90 max':>14}  comments")
-    for folder in ("include", "src", "src/kernel", "ggml", "op", "cli", "run", "tests", "examples", "bench"):
+    for folder in ("include", "src", "src/kernel", "ggml", "op", "cli", "run", "eval", "tests",
+                   "examples", "bench"):
         paths = linting.files("*.c", "*.h", "*.inc", folder=folder)
         if folder == "src":
             paths = [path for path in paths if path.parent.name != "kernel"]

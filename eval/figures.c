@@ -1,0 +1,133 @@
+#include "figures.h"
+
+#include "report.h"
+
+#include "varve/varve.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+static json_t *real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+static json_t *string(const char *text) {
+    return report_string((struct run_text){text, strlen(text)});
+}
+
+/* Value and interval; the latter is null where there are too few blocks. */
+static json_t *figure(const struct statistics_figure *f) {
+    return json_pack("{s:o, s:o, s:o}", "value", real(f->value), "low", real(f->low), "high",
+                     real(f->high));
+}
+
+static json_t *statistics_json(const struct statistics *s) {
+    return json_pack("{s:I, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:o, s:o, s:o, s:o}", "positions",
+                     (json_int_t)s->n, "kl", "mean", figure(&s->mean), "median", figure(&s->median),
+                     "p99", figure(&s->p99), "p999", figure(&s->p999), "max", real(s->max),
+                     "missing_at_most", real(s->loss), "same_top", figure(&s->same_top),
+                     "ppl_ratio", figure(&s->ppl_ratio), "ppl_reference", real(s->ppl_reference),
+                     "rms_dp", figure(&s->rms_dp));
+}
+
+static json_t *bytes_json(const struct eval_result *r) {
+    const struct eval_chunk *s = &r->sum;
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "per_token",
+                     real(r->bytes_per_token), "cold_per_token", real(r->cold_bytes_per_token),
+                     "bits_per_value", real(r->bits_per_value), "cells", (json_int_t)s->n_cell,
+                     "values_k", (json_int_t)s->values_k, "values_v", (json_int_t)s->values_v,
+                     "cold", (json_int_t)s->bytes_cold, "hot", (json_int_t)s->bytes_hot, "staging",
+                     (json_int_t)s->bytes_staging, "hot_peak", (json_int_t)s->bytes_hot_peak);
+}
+
+static json_t *speed_json(int64_t n_token, double seconds) {
+    return json_pack("{s:I, s:f, s:o}", "tokens", (json_int_t)n_token, "seconds", seconds,
+                     "tokens_per_second",
+                     real(n_token > 0 && seconds > 0 ? (double)n_token / seconds : NAN));
+}
+
+/* Ranges of positions, both ends included, with their mean divergence. */
+static json_t *places_json(const struct eval_options *o, const struct eval_result *r,
+                           bool from_end) {
+    const int32_t n = (int32_t)(o->n_ctx - 1 - o->from);
+    json_t *list = json_array();
+    for (int32_t i = 0; i < (from_end ? n_distance_most : n_part); i++) {
+        const int32_t near = 1 << (from_end ? i : 0);
+        const int32_t first = from_end ? near : (int32_t)(o->from + (int64_t)n * i / n_part);
+        const int32_t last = from_end ? (2 * near - 1 < n ? 2 * near - 1 : n)
+                                      : (int32_t)(o->from + (int64_t)n * (i + 1) / n_part - 1);
+        if (last >= first && (!from_end || near <= n)) {
+            json_array_append_new(
+                list, json_pack("{s:i, s:i, s:o}", "first", first, "last", last, "kl",
+                                figure(from_end ? &r->by_distance[i] : &r->by_part[i])));
+        }
+    }
+    return list;
+}
+
+static json_t *beside_json(const struct eval_result *results, const struct eval_result *r,
+                           int32_t other) {
+    if (other < 0) {
+        return json_null();
+    }
+    const struct eval_result *to = &results[other];
+    return json_pack("{s:s, s:o, s:b}", "config", to->config.label, "bytes_ratio",
+                     real(to->bytes_per_token / r->bytes_per_token), "warning",
+                     result_difference(r, to) > RESULT_SAME_BYTES);
+}
+
+static json_t *result_json(const struct eval_options *o, int32_t n_text,
+                           const struct eval_result *results, const struct eval_result *r) {
+    const struct eval_config *c = &r->config;
+    json_t *texts = json_array();
+    for (int32_t t = 0; t < n_text; t++) {
+        json_array_append_new(texts, statistics_json(&r->by_text[t]));
+    }
+    json_t *config = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:b, s:b}", "label", c->label,
+                               "type_k", c->type_k, "type_v", c->type_v, "window",
+                               (json_int_t)c->window, "sinks", (json_int_t)c->n_sink, "rotation",
+                               !c->no_rotation, "stock", c->stock, "added", c->added);
+    json_t *speeds =
+        json_pack("{s:o, s:o}", "prefill", speed_json(r->sum.n_prefill, r->sum.prefill_seconds),
+                  "decode", speed_json(r->sum.n_decode, r->sum.decode_seconds));
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:I, s:I, s:I}", "config", config,
+        "bytes", bytes_json(r), "all", statistics_json(&r->all), "by_text", texts, "by_position",
+        places_json(o, r, false), "by_distance", places_json(o, r, true), "speed", speeds,
+        "on_front", r->on_front, "same_bytes", beside_json(results, r, r->same_bytes),
+        "next_uniform", beside_json(results, r, r->next_uniform), "attention_nodes",
+        (json_int_t)r->sum.attention_nodes, "rows_missed", (json_int_t)r->sum.rows_missed,
+        "rows_evicted", (json_int_t)r->sum.twins_evicted);
+}
+
+static json_t *machine_json(const struct eval_options *o) {
+    struct utsname name = {0};
+    const char *isa = "scalar";
+    const char *level = NULL;
+    bool available = false;
+    uname(&name);
+    for (int32_t i = 0; (level = varve_isa_name(i, &available)) != NULL; i++) {
+        isa = available ? level : isa;
+    }
+    return json_pack("{s:s, s:s, s:I}", "architecture", name.machine, "isa", isa, "threads",
+                     (json_int_t)o->n_threads);
+}
+
+json_t *figures_json(const struct eval_options *o, const struct eval_text *texts, int32_t n_text,
+                     const json_t *reference, const struct eval_result *results, int32_t n) {
+    json_t *names = json_array(), *list = json_array();
+    for (int32_t t = 0; t < n_text; t++) {
+        json_array_append_new(names, string(texts[t].name));
+    }
+    for (int32_t i = 0; i < n; i++) {
+        json_array_append_new(list, result_json(o, n_text, results, &results[i]));
+    }
+    json_t *settings = json_pack("{s:o, s:I, s:I, s:s, s:I, s:I}", "model", string(o->model),
+                                 "context", (json_int_t)o->n_ctx, "from", (json_int_t)o->from,
+                                 "mode", o->decode ? "decode" : "prefill", "top_k",
+                                 (json_int_t)o->top_k, "seed", (json_int_t)o->seed);
+    return json_pack("{s:s, s:o, s:o, s:o, s:O, s:O, s:O, s:o}", "version", varve_version(),
+                     "settings", settings, "machine", machine_json(o), "texts", names, "chunks",
+                     json_object_get(reference, "chunks"), "model",
+                     json_object_get(reference, "model"), "vocabulary",
+                     json_object_get(reference, "vocabulary"), "results", list);
+}
