@@ -220,7 +220,7 @@ static bool lay_out(struct varve_plan *plan) {
     const int64_t n_record = plan->partials ? a->n_batch * a->n_query * a->n_head : 0;
     const int64_t n_partial = n_record * plan->n_chunk; /* counted before: no overflow */
     plan->partial_o = reserve(&size, n_partial, (size_t)plan->ld_v * sizeof(float));
-    plan->partial_ms = reserve(&size, n_partial, 2 * sizeof(float));
+    plan->partial_ms = reserve(&size, n_partial, VARVE_RECORD_MS * sizeof(float));
     plan->scratch_bytes = size.value;
     return !size.overflow;
 }

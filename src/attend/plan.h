@@ -35,7 +35,7 @@ struct varve_plan {
     int32_t n_worker;
     struct varve_layout layout;
     /* partial states, behind the workers' slices: [chunk][batch entry][KV head][query][group] of
-     * o[ld_v] and of m, s */
+     * o[ld_v] and of m, s, these in a cache line of their own: threads write next to each other */
     size_t partial_o, partial_ms;
     size_t scratch_bytes;
     float slope[]; /* [n_head] ALiBi slopes, 1 without ALiBi */
@@ -50,5 +50,8 @@ static inline bool varve_k_is_q8(const struct varve_plan *plan, enum varve_forma
 /* Rows, queries, batch entries and positions beyond this are refused: sums and products of a few of
  * them stay inside int64_t. */
 #define VARVE_COUNT_MAX (INT64_C(1) << 48)
+
+/* Floats from m of a partial state to m of the next. */
+#define VARVE_RECORD_MS 16
 
 #endif

@@ -54,7 +54,7 @@ static int64_t partial_at(const struct varve_plan *plan, int64_t chunk, int64_t 
 }
 
 static float *partial_ms(const struct varve_plan *plan, void *scratch, int64_t at) {
-    return (float *)(void *)((char *)scratch + plan->partial_ms) + 2 * at;
+    return (float *)(void *)((char *)scratch + plan->partial_ms) + VARVE_RECORD_MS * at;
 }
 
 static float *partial_o(const struct varve_plan *plan, void *scratch, int64_t at) {
@@ -64,7 +64,8 @@ static float *partial_o(const struct varve_plan *plan, void *scratch, int64_t at
 static struct varve_record partial_record(const struct varve_plan *plan, const void *scratch,
                                           int64_t at) {
     const char *const from = scratch;
-    const float *const ms = (const float *)(const void *)(from + plan->partial_ms) + 2 * at;
+    const float *const ms =
+        (const float *)(const void *)(from + plan->partial_ms) + VARVE_RECORD_MS * at;
     const float *const o = (const float *)(const void *)(from + plan->partial_o) + at * plan->ld_v;
     return (struct varve_record){ms[0], ms[1], o};
 }
