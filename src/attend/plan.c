@@ -9,9 +9,10 @@
 /* Up to this many queries per KV head the direct kernels win over decoding a tile. Measured: the
  * two paths meet between 8 and 16 queries at head size 128 (docs/DESIGN.md 5). */
 #define DIRECT_QUERIES 8
-/* Queries per tile, times group: enough to pay for decoding a block, few enough that scores and
- * outputs of a tile stay in the L2 cache. */
+/* Queries per tile, times group: enough to pay for decoding a block; the more the better, as long
+ * as scores and outputs of a tile stay in the L2 cache and there are enough tasks. */
 #define TILE_QUERIES 128
+#define TILE_QUERIES_MOST 512
 #define CHUNK_ROWS_MIN 256 /* below, merging costs more than it brings */
 #define CHUNK_ROWS 512     /* enough to forget how a chunk begins; smaller ones for 16 chunks */
 #define CHUNKS_MAX 64
@@ -114,7 +115,10 @@ static void cut(struct varve_plan *plan) {
     const bool few = a->n_query * plan->group <= DIRECT_QUERIES;
     plan->tiled = !few;
     plan->n_head_task = few ? a->n_head_kv : 1;
-    plan->tile_query = TILE_QUERIES / plan->group;
+    int64_t tile = TILE_QUERIES_MOST;
+    const int64_t n_head_query = a->n_batch * a->n_head_kv * a->n_query * plan->group;
+    while (tile > TILE_QUERIES && n_head_query / tile < TASKS_WANTED) tile /= 2;
+    plan->tile_query = tile / plan->group;
     if (few || plan->tile_query > a->n_query) plan->tile_query = a->n_query;
     if (plan->tile_query < 1) plan->tile_query = 1;
     plan->n_tile = (a->n_query + plan->tile_query - 1) / plan->tile_query;
