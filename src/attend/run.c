@@ -5,6 +5,7 @@
 #include "attend/plan.h"
 #include "attend/state.h"
 #include "attend/visible.h"
+#include "base/fp16.h"
 #include "base/parallel.h"
 
 /* One task of phase 0: queries [query0, query0 + n_query) of some KV heads against one chunk. */
@@ -20,6 +21,7 @@ struct task {
     int8_t *query_i;
     float *query_fi, *query_d;
     int32_t *query_sum;
+    uint32_t *query_pair;
     float *m, *sum, *alpha, *o, *s, *bias, *k_tile, *k_d, *k_m, *v_tile;
 };
 
@@ -30,6 +32,7 @@ static void task_buffers(struct task *task, char *slice) {
     task->query_fi = (float *)(void *)(slice + at->query_fi);
     task->query_d = (float *)(void *)(slice + at->query_d);
     task->query_sum = (int32_t *)(void *)(slice + at->query_sum);
+    task->query_pair = (uint32_t *)(void *)(slice + at->query_pair);
     task->m = (float *)(void *)(slice + at->m);
     task->sum = (float *)(void *)(slice + at->sum);
     task->alpha = (float *)(void *)(slice + at->alpha);
@@ -76,6 +79,14 @@ static const float *query_at(const struct task *task, int32_t head, int32_t a) {
                                          i * query->query_stride + h * query->head_stride);
 }
 
+/* A query in bfloat16, with zeros up to a whole block. */
+static void pair_query(const float *x, int32_t head_dim, int32_t ld_pair, uint32_t *pair) {
+    for (int32_t j = 0; j < ld_pair; j++) {
+        const int32_t i = 2 * j;
+        pair[j] = varve_bf16_pair(i < head_dim ? x[i] : 0, i + 1 < head_dim ? x[i + 1] : 0);
+    }
+}
+
 /* Packs the queries of all KV heads of the task and makes their states empty. */
 static void start(const struct task *task) {
     const struct varve_plan *plan = task->plan;
@@ -91,6 +102,10 @@ static void start(const struct task *task) {
                 float *const f = task->query_f + at * ld;
                 memcpy(f, x, (size_t)head_dim * sizeof(float));
                 memset(f + head_dim, 0, (ld - (size_t)head_dim) * sizeof(float));
+            }
+            if (plan->any_paired) {
+                pair_query(x, head_dim, plan->ld_pair,
+                           task->query_pair + at * (size_t)plan->ld_pair);
             }
             if (plan->any_q8) {
                 const struct varve_quantq_args args = {head_dim,
@@ -187,6 +202,43 @@ static bool next_block(const struct task *task, struct cursor *at, struct varve_
     return block->n > 0;
 }
 
+/* s = q . k by products of bfloat16. */
+static void score_pairs(const struct task *task, const struct varve_block *block,
+                        const struct varve_queries *queries, const uint8_t *const *rows,
+                        struct varve_ahead ahead) {
+    const struct varve_kernels *kernels = &task->plan->context->kernels;
+    const enum varve_format format = block->segment->k_format;
+    const struct varve_pairk_args pack = {.format = varve_format_traits(format),
+                                          .head_dim = queries->head_dim,
+                                          .n_row = block->n,
+                                          .rows = rows,
+                                          .x = (uint32_t *)(void *)task->k_tile,
+                                          .ahead = ahead};
+    kernels->pairk[format].run(&pack);
+    const struct varve_pairscore_args args = {queries, pack.x, block->n, task->s};
+    kernels->pairscore.run(&args);
+}
+
+/* s = q . k by products of bytes. */
+static void score_packed(const struct task *task, const struct varve_block *block,
+                         const struct varve_queries *queries, const uint8_t *const *rows,
+                         struct varve_ahead ahead) {
+    const struct varve_kernels *kernels = &task->plan->context->kernels;
+    const struct varve_format_traits *traits = varve_format_traits(block->segment->k_format);
+    const struct varve_packk_args pack = {.format = traits,
+                                          .head_dim = queries->head_dim,
+                                          .n_row = block->n,
+                                          .rows = rows,
+                                          .x = (uint32_t *)(void *)task->k_tile,
+                                          .dk = task->k_d,
+                                          .mk = task->k_m,
+                                          .ahead = ahead};
+    kernels->packk[traits->format].run(&pack);
+    const struct varve_packscore_args args = {
+        queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, task->s};
+    kernels->packscore.run(&args);
+}
+
 /* s = q . k for one KV head of the task. */
 static void score_block(const struct task *task, const struct varve_block *block, int32_t head,
                         const uint8_t *const *rows, struct varve_ahead ahead) {
@@ -205,25 +257,20 @@ static void score_block(const struct task *task, const struct varve_block *block
                                           task->query_i + at * ld,
                                           task->query_fi + at * ld,
                                           task->query_d + at * n_block,
-                                          task->query_sum + at * n_block};
+                                          task->query_sum + at * n_block,
+                                          plan->ld_pair,
+                                          task->query_pair + at * (size_t)plan->ld_pair};
     if (plan->k_direct >> format & 1) {
         const struct varve_score_args args = {traits, &queries, rows, block->n, task->s, ahead};
         kernels->score[format].run(&args);
         return;
     }
+    if (plan->k_paired >> format & 1) {
+        score_pairs(task, block, &queries, rows, ahead);
+        return;
+    }
     if (plan->k_packed >> format & 1) {
-        const struct varve_packk_args pack = {.format = traits,
-                                              .head_dim = plan->attention.head_dim_k,
-                                              .n_row = block->n,
-                                              .rows = rows,
-                                              .x = (uint32_t *)(void *)task->k_tile,
-                                              .dk = task->k_d,
-                                              .mk = task->k_m,
-                                              .ahead = ahead};
-        kernels->packk[format].run(&pack);
-        const struct varve_packscore_args args = {
-            &queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, task->s};
-        kernels->packscore.run(&args);
+        score_packed(task, block, &queries, rows, ahead);
         return;
     }
     const struct varve_unpackk_args unpack = {
@@ -289,6 +336,21 @@ static void fold_block(const struct task *task, const struct varve_block *block,
         } else {
             kernels->fold[format].run(&args);
         }
+        return;
+    }
+    if (plan->v_paired >> format & 1) {
+        const struct varve_pairv_args pack = {.format = traits,
+                                              .head_dim = head_dim,
+                                              .ld = plan->ld_v,
+                                              .n_row = block->n,
+                                              .rows = rows,
+                                              .x = (uint32_t *)(void *)task->v_tile,
+                                              .ahead = ahead};
+        kernels->pairv[format].run(&pack);
+        const struct varve_pairfold_args args = {task->n,  head_dim,         plan->ld_v,
+                                                 block->n, block->sparse,    pack.x,
+                                                 task->s,  task->alpha + at, o};
+        kernels->pairfold.run(&args);
         return;
     }
     const struct varve_unpackv_args unpack = {traits, head_dim,     plan->ld_v, block->n,

@@ -33,6 +33,8 @@ bool varve_isa_available(enum varve_isa isa) {
         return varve_isa_available(VARVE_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
     case VARVE_ISA_VBMI:
         return varve_isa_available(VARVE_ISA_VNNI) && __builtin_cpu_supports("avx512vbmi");
+    case VARVE_ISA_BF16:
+        return varve_isa_available(VARVE_ISA_VBMI) && __builtin_cpu_supports("avx512bf16");
 #endif
 #ifdef VARVE_ARM
     case VARVE_ISA_NEON: return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
