@@ -157,7 +157,7 @@ static void choose_kernels(struct varve_plan *plan) {
     for (int f = 0; f < VARVE_FORMAT_COUNT; f++) {
         if (varve_k_is_q8(plan, (enum varve_format)f) &&
             kernels->packscore.isa > kernels->tilescore[1].isa &&
-            kernels->packk[f].isa == kernels->packscore.isa) {
+            kernels->packk[f].isa > VARVE_ISA_SCALAR) {
             plan->k_packed |= 1u << f;
         }
     }
