@@ -60,7 +60,8 @@ static const struct argp_option options[] = {
      "(default: VARVE_HOT_MAX, else 0, no limit but a few windows for each layer)",
      0},
     {"isa", KEY_ISA, "LEVEL", 0,
-     "Highest instruction set to use: scalar, avx2, avx512, vnni, vbmi, bf16, amx; on ARM scalar, neon, "
+     "Highest instruction set to use: scalar, avx2, avx512, vnni, vbmi, bf16, amx; on ARM scalar, "
+     "neon, "
      "dotprod, i8mm (default: the best of this CPU)",
      0},
     {"class", KEY_CLASS, "CLASS", 0,

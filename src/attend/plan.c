@@ -160,6 +160,11 @@ static void choose_kernels(struct varve_plan *plan) {
             kernels->packk[f].isa > VARVE_ISA_SCALAR) {
             plan->k_packed |= 1u << f;
         }
+        /* Rounded weights pay only where integer products are faster. */
+        if (plan->any_q8 && kernels->packfold.isa > kernels->tilefold.isa &&
+            kernels->packv[f].isa > VARVE_ISA_SCALAR) {
+            plan->v_packed |= 1u << f;
+        }
     }
     for (int f = 0; f < VARVE_FORMAT_COUNT && !plan->tiled; f++) {
         /* the score slot of a quantized format is of class q8 */
@@ -169,7 +174,6 @@ static void choose_kernels(struct varve_plan *plan) {
         const bool v_fast = scalar || kernels->fold[f].isa > VARVE_ISA_SCALAR;
         if (k_fast && same_class) plan->k_direct |= 1u << f;
         if (v_fast) plan->v_direct |= 1u << f;
-        /* Rounded weights pay only where integer products are faster. */
         if (v_fast && plan->any_q8 && kernels->foldq[f].isa > kernels->fold[f].isa) {
             plan->v_rounded |= 1u << f;
         }
@@ -220,6 +224,9 @@ static bool lay_out(struct varve_plan *plan) {
     at->k_d = reserve(&size, (int64_t)plan->n_block * VARVE_TILE_ROWS, sizeof(float));
     at->k_m = reserve(&size, (int64_t)plan->n_block * VARVE_TILE_ROWS, sizeof(float));
     at->v_tile = reserve(&size, (int64_t)plan->ld_v * VARVE_TILE_ROWS, sizeof(float));
+    const int64_t n_block_v = plan->v_packed != 0 ? a->head_dim_v / VARVE_BLOCK : 0;
+    at->v_d = reserve(&size, n_block_v * VARVE_TILE_ROWS, sizeof(float));
+    at->v_m = reserve(&size, n_block_v * VARVE_TILE_ROWS, sizeof(float));
     size = varve_size_round(size, VARVE_ALIGN);
     at->bytes = size.value;
 
@@ -348,6 +355,9 @@ static struct chosen chosen_v(const struct varve_plan *plan, enum varve_format f
     }
     if (plan->v_paired >> f & 1) {
         return (struct chosen){kernels->pairv[f].name, kernels->pairfold.name};
+    }
+    if (plan->v_packed >> f & 1) {
+        return (struct chosen){kernels->packv[f].name, kernels->packfold.name};
     }
     return (struct chosen){kernels->unpackv[f].name, kernels->tilefold.name};
 }

@@ -8,10 +8,10 @@
 struct varve_layout {
     /* packed queries of the task's heads */
     size_t query_f, query_i, query_fi, query_d, query_sum, query_pair;
-    size_t m, sum, alpha, o;         /* their running states */
-    size_t s, bias;                  /* scores and mask of one block */
-    size_t k_tile, k_d, k_m, v_tile; /* one decoded block */
-    size_t bytes;                    /* the whole slice */
+    size_t m, sum, alpha, o;                   /* their running states */
+    size_t s, bias;                            /* scores and mask of one block */
+    size_t k_tile, k_d, k_m, v_tile, v_d, v_m; /* one decoded block */
+    size_t bytes;                              /* the whole slice */
 };
 
 struct varve_plan {
@@ -22,6 +22,7 @@ struct varve_plan {
     uint32_t k_direct, v_direct;   /* of these, the ones served by direct kernels */
     uint32_t k_packed;             /* of the others, those scored from packed bytes */
     uint32_t v_rounded;            /* of v_direct, those folded by foldq where K is q8 */
+    uint32_t v_packed;             /* of the others, those folded from pairs where K is q8 */
     uint32_t k_paired, v_paired;   /* formats multiplied in bfloat16 (class fast) */
     bool any_exact, any_q8;        /* which query packings the K formats need */
     bool any_paired;               /* the same */

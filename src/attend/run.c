@@ -2,28 +2,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "attend/plan.h"
 #include "attend/state.h"
-#include "attend/visible.h"
+#include "attend/tiled.h"
 #include "base/fp16.h"
 #include "base/parallel.h"
-
-/* One task of phase 0: queries [query0, query0 + n_query) of some KV heads against one chunk. */
-struct task {
-    const struct varve_plan *plan;
-    const struct varve_io *io;
-    struct varve_view view;
-    int64_t chunk, batch, query0, n_query;
-    int32_t head_kv0;
-    int32_t n; /* queries of one KV head: n_query * group */
-    /* the worker's slice of scratch */
-    float *query_f;
-    int8_t *query_i;
-    float *query_fi, *query_d;
-    int32_t *query_sum;
-    uint32_t *query_pair;
-    float *m, *sum, *alpha, *o, *s, *bias, *k_tile, *k_d, *k_m, *v_tile;
-};
 
 static void task_buffers(struct task *task, char *slice) {
     const struct varve_layout *at = &task->plan->layout;
@@ -43,6 +25,8 @@ static void task_buffers(struct task *task, char *slice) {
     task->k_d = (float *)(void *)(slice + at->k_d);
     task->k_m = (float *)(void *)(slice + at->k_m);
     task->v_tile = (float *)(void *)(slice + at->v_tile);
+    task->v_d = (float *)(void *)(slice + at->v_d);
+    task->v_m = (float *)(void *)(slice + at->v_m);
 }
 
 /* Which chunk, tile, heads and batch entry a task number means. Tiles come last to first: with a
@@ -202,43 +186,6 @@ static bool next_block(const struct task *task, struct cursor *at, struct varve_
     return block->n > 0;
 }
 
-/* s = q . k by products of bfloat16. */
-static void score_pairs(const struct task *task, const struct varve_block *block,
-                        const struct varve_queries *queries, const uint8_t *const *rows,
-                        struct varve_ahead ahead) {
-    const struct varve_kernels *kernels = &task->plan->context->kernels;
-    const enum varve_format format = block->segment->k_format;
-    const struct varve_pairk_args pack = {.format = varve_format_traits(format),
-                                          .head_dim = queries->head_dim,
-                                          .n_row = block->n,
-                                          .rows = rows,
-                                          .x = (uint32_t *)(void *)task->k_tile,
-                                          .ahead = ahead};
-    kernels->pairk[format].run(&pack);
-    const struct varve_pairscore_args args = {queries, pack.x, block->n, task->s};
-    kernels->pairscore.run(&args);
-}
-
-/* s = q . k by products of bytes. */
-static void score_packed(const struct task *task, const struct varve_block *block,
-                         const struct varve_queries *queries, const uint8_t *const *rows,
-                         struct varve_ahead ahead) {
-    const struct varve_kernels *kernels = &task->plan->context->kernels;
-    const struct varve_format_traits *traits = varve_format_traits(block->segment->k_format);
-    const struct varve_packk_args pack = {.format = traits,
-                                          .head_dim = queries->head_dim,
-                                          .n_row = block->n,
-                                          .rows = rows,
-                                          .x = (uint32_t *)(void *)task->k_tile,
-                                          .dk = task->k_d,
-                                          .mk = task->k_m,
-                                          .ahead = ahead};
-    kernels->packk[traits->format].run(&pack);
-    const struct varve_packscore_args args = {
-        queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, task->s};
-    kernels->packscore.run(&args);
-}
-
 /* s = q . k for one KV head of the task. */
 static void score_block(const struct task *task, const struct varve_block *block, int32_t head,
                         const uint8_t *const *rows, struct varve_ahead ahead) {
@@ -246,7 +193,6 @@ static void score_block(const struct task *task, const struct varve_block *block
     const struct varve_kernels *kernels = &plan->context->kernels;
     const enum varve_format format = block->segment->k_format;
     const struct varve_format_traits *traits = varve_format_traits(format);
-    const bool q8 = varve_k_is_q8(plan, format);
     const size_t at = (size_t)head * (size_t)task->n;
     const size_t ld = (size_t)plan->ld_k, n_block = (size_t)plan->n_block;
     const struct varve_queries queries = {task->n,
@@ -265,31 +211,7 @@ static void score_block(const struct task *task, const struct varve_block *block
         kernels->score[format].run(&args);
         return;
     }
-    if (plan->k_paired >> format & 1) {
-        score_pairs(task, block, &queries, rows, ahead);
-        return;
-    }
-    if (plan->k_packed >> format & 1) {
-        score_packed(task, block, &queries, rows, ahead);
-        return;
-    }
-    const struct varve_unpackk_args unpack = {
-        traits, plan->attention.head_dim_k, block->n, rows, task->k_tile, task->k_d, task->k_m,
-        ahead};
-    kernels->unpackk[format].run(&unpack);
-    if (traits->quantized && !q8) { /* exact products of a quantized row: its decoded values */
-        for (int32_t d = 0; d < plan->attention.head_dim_k; d++) {
-            float *const t = task->k_tile + d * VARVE_TILE_ROWS;
-            const float *const scale = task->k_d + d / VARVE_BLOCK * VARVE_TILE_ROWS;
-            const float *const min = task->k_m + d / VARVE_BLOCK * VARVE_TILE_ROWS;
-            for (int32_t r = 0; r < block->n; r++) {
-                t[r] = t[r] * scale[r] + (traits->has_min ? min[r] : 0);
-            }
-        }
-    }
-    const struct varve_tilescore_args args = {
-        &queries, task->k_tile, task->k_d, traits->has_min ? task->k_m : NULL, block->n, task->s};
-    kernels->tilescore[q8].run(&args);
+    varve_tiled_score(task, block, &queries, rows, ahead);
 }
 
 /* Scores to probabilities, with the running maxima and sums of one KV head. */
@@ -338,28 +260,7 @@ static void fold_block(const struct task *task, const struct varve_block *block,
         }
         return;
     }
-    if (plan->v_paired >> format & 1) {
-        const struct varve_pairv_args pack = {.format = traits,
-                                              .head_dim = head_dim,
-                                              .ld = plan->ld_v,
-                                              .n_row = block->n,
-                                              .rows = rows,
-                                              .x = (uint32_t *)(void *)task->v_tile,
-                                              .ahead = ahead};
-        kernels->pairv[format].run(&pack);
-        const struct varve_pairfold_args args = {task->n,  head_dim,         plan->ld_v,
-                                                 block->n, block->sparse,    pack.x,
-                                                 task->s,  task->alpha + at, o};
-        kernels->pairfold.run(&args);
-        return;
-    }
-    const struct varve_unpackv_args unpack = {traits, head_dim,     plan->ld_v, block->n,
-                                              rows,   task->v_tile, ahead};
-    kernels->unpackv[format].run(&unpack);
-    const struct varve_tilefold_args args = {task->n,  head_dim,         plan->ld_v,
-                                             block->n, block->sparse,    task->v_tile,
-                                             task->s,  task->alpha + at, o};
-    kernels->tilefold.run(&args);
+    varve_tiled_fold(task, block, o, task->alpha + at, rows, ahead);
 }
 
 /* One head of the rows of a block. `row0` is block->k or block->v. */

@@ -1,11 +1,10 @@
-#include "kernel/quant_avx512.h"
+#include "kernel/foldq_vnni.h"
 
 /* Pairs of rows: a lane holds the codes of one column of two rows, 16 bits each, and a weight is a
  * pair of 16 bits for every lane, so one instruction does what two multiply-adds do in F32. Tiles
  * have at most so many sums in registers, two per query and block. The weights of several tiles are
  * rounded together: that is a long chain of dependent steps. */
 enum { FOLDQ_SUMS = 16, FOLDQ_WEIGHTS = 16, FOLDQ_BLOCKS = 4 };
-enum { FOLDQ_VECTORS = VARVE_TILE_ROWS / VEC_LANES };
 
 /* Weights of a few queries and up to `most` blocks; element (a, b) at a * most + b. */
 struct weights {
@@ -56,96 +55,6 @@ static void load_halves(const struct varve_fold_args *args, int64_t offset, int6
     }
 }
 
-VEC_INLINE __m512i reduce_step(__m512i a, __m512i b, const bool add) {
-    return add ? _mm512_add_epi32(a, b) : _mm512_max_epu32(a, b);
-}
-
-/* In each quarter, lane i is the maximum, or the sum, of that quarter of x[i]. */
-VEC_INLINE __m512i reduce_4(const __m512i x[4], const bool add) {
-    __m512i y[2];
-    VEC_UNROLL
-    for (int32_t i = 0; i < 2; i++) {
-        y[i] = reduce_step(_mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]),
-                           _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]), add);
-    }
-    return reduce_step(_mm512_unpacklo_epi64(y[0], y[1]), _mm512_unpackhi_epi64(y[0], y[1]), add);
-}
-
-/* Quarter i is the maximum, or the sum, of the quarters of x[i]. */
-VEC_INLINE __m512i reduce_quarters(const __m512i x[4], const bool add) {
-    __m512i y[2];
-    VEC_UNROLL
-    for (int32_t i = 0; i < 2; i++) {
-        y[i] = reduce_step(_mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0x88),
-                           _mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0xDD), add);
-    }
-    return reduce_step(_mm512_shuffle_i32x4(y[0], y[1], 0x88),
-                       _mm512_shuffle_i32x4(y[0], y[1], 0xDD), add);
-}
-
-/* The weights of one query before they are scaled. */
-struct row_weights {
-    __m512 p[FOLDQ_VECTORS];
-    __mmask16 formed[FOLDQ_VECTORS]; /* rows whose products are: in a sparse fold 0 forms none */
-};
-
-VEC_INLINE void load_row_weights(const struct varve_fold_args *args, int32_t a, const bool sparse,
-                                 struct row_weights *row) {
-    const float *const p = args->p + (int64_t)a * VARVE_TILE_ROWS;
-    VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const int32_t n_row = args->n_row - v * VEC_LANES;
-        row->formed[v] = vec_first(n_row > 0 ? n_row : 0);
-        row->p[v] = _mm512_load_ps(p + v * VEC_LANES);
-        if (sparse) {
-            row->formed[v] = _mm512_mask_cmp_ps_mask(row->formed[v], row->p[v], _mm512_setzero_ps(),
-                                                     _CMP_NEQ_UQ);
-        }
-    }
-}
-
-/* The largest magnitude of the products with d: as integers, magnitudes are in order and a NaN is
- * the largest. */
-VEC_INLINE __m512i largest_product(const struct row_weights *row, const float *d) {
-    __m512i x[FOLDQ_VECTORS];
-    VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const __m512 t =
-            _mm512_maskz_mul_ps(row->formed[v], row->p[v], _mm512_load_ps(d + v * VEC_LANES));
-        x[v] = _mm512_castps_si512(_mm512_abs_ps(t));
-    }
-    return _mm512_max_epu32(_mm512_max_epu32(x[0], x[1]), _mm512_max_epu32(x[2], x[3]));
-}
-
-VEC_INLINE float sum_of_minima(const struct row_weights *row, const float *m) {
-    __m512 sum = _mm512_setzero_ps();
-    VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        sum = _mm512_mask3_fmadd_ps(row->p[v], _mm512_load_ps(m + v * VEC_LANES), sum,
-                                    row->formed[v]);
-    }
-    return _mm512_reduce_add_ps(sum);
-}
-
-/* Rounds the products; returns the sums of the lanes. */
-VEC_INLINE __m512i round_weights(const struct row_weights *row, const float *d, float inverse,
-                                 int16_t *w) {
-    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes that of packs */
-    __m512i i[FOLDQ_VECTORS];
-    VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        const __m512 t =
-            _mm512_maskz_mul_ps(row->formed[v], row->p[v], _mm512_load_ps(d + v * VEC_LANES));
-        i[v] = _mm512_cvtps_epi32(_mm512_mul_ps(t, _mm512_set1_ps(inverse)));
-    }
-    VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v += 2) {
-        const __m512i both = _mm512_packs_epi32(i[v], i[v + 1]);
-        _mm512_store_si512(w + v * VEC_LANES, _mm512_permutexvar_epi64(order, both));
-    }
-    return _mm512_add_epi32(_mm512_add_epi32(i[0], i[1]), _mm512_add_epi32(i[2], i[3]));
-}
-
 /* Four elements (a, b) at a time, which are one query or two. */
 VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
                       int32_t c, int32_t nq, int32_t n_block, const int32_t most, const bool sparse,
@@ -155,6 +64,8 @@ VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_forma
     float inverse[FOLDQ_WEIGHTS] __attribute__((aligned(64)));
     __m512i all[4];
     struct row_weights row;
+    __mmask16 valid[FOLDQ_VECTORS];
+    valid_rows(args->n_row, valid);
     load_halves(args, quant_row_bytes(f, c), quant_bytes(f), n_block, d);
     if (quant_has_min(f)) load_halves(args, quant_row_bytes(f, c) + 2, quant_bytes(f), n_block, m);
     for (int32_t i = 0; i < 4; i++) all[i] = _mm512_setzero_si512();
@@ -163,7 +74,10 @@ VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_forma
         VEC_UNROLL
         for (int32_t k = 0; k < 4; k++) {
             const int32_t b = k % most;
-            if (b == 0) load_row_weights(args, a0 + (i + k) / most, sparse, &row);
+            if (b == 0) {
+                const float *const p = args->p + (int64_t)(a0 + (i + k) / most) * VARVE_TILE_ROWS;
+                load_row_weights(p, valid, sparse, &row);
+            }
             x[k] = _mm512_setzero_si512();
             if (b >= n_block) continue;
             x[k] = largest_product(&row, d[b]);
@@ -171,18 +85,16 @@ VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_forma
         }
         all[i / 4] = reduce_4(x, false);
     }
-    const __m512 largest = _mm512_castsi512_ps(reduce_quarters(all, false));
-    /* a NaN passes both */
-    const __m512 step =
-        _mm512_max_ps(_mm512_set1_ps(0x1p-126f), _mm512_div_ps(largest, _mm512_set1_ps(32767.0f)));
-    _mm512_store_ps(weights->step, step);
-    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), step));
+    _mm512_store_ps(weights->step, steps_of(reduce_quarters(all, false), inverse));
     for (int32_t i = 0; i < nq * most; i += 4) {
         __m512i x[4];
         VEC_UNROLL
         for (int32_t k = 0; k < 4; k++) {
             const int32_t b = k % most;
-            if (b == 0) load_row_weights(args, a0 + (i + k) / most, sparse, &row);
+            if (b == 0) {
+                const float *const p = args->p + (int64_t)(a0 + (i + k) / most) * VARVE_TILE_ROWS;
+                load_row_weights(p, valid, sparse, &row);
+            }
             x[k] = _mm512_setzero_si512();
             if (b >= n_block) continue;
             x[k] = round_weights(&row, d[b], inverse[i + k], weights->w[i + k]);
@@ -205,50 +117,6 @@ static void load_weights(const struct varve_fold_args *args, const enum varve_fo
     }
 }
 
-/* ---- codes -------------------------------------------------------------------------------- */
-
-/* The fifth bits of two rows, added to 16 pairs. */
-VEC_INLINE __m512i add_high(__m512i x, uint16_t high0, uint16_t high1) {
-    x = _mm512_mask_or_epi32(x, high0, x, _mm512_set1_epi32(16));
-    return _mm512_mask_or_epi32(x, high1, x, _mm512_set1_epi32(16 << 16));
-}
-
-/* One block of two rows in pairs. q8_0: columns 0-3, 8-11, 16-19, 24-27 in x[0], the others in
- * x[1]; else columns 0-15 and 16-31. */
-VEC_INLINE void load_pairs(const enum varve_format f, const uint8_t *row0, const uint8_t *row1,
-                           __m512i x[2]) {
-    if (f == VARVE_FORMAT_Q8_0) {
-        const __m256i y0 = _mm256_loadu_si256((const __m256i *)(const void *)(row0 + 2));
-        const __m256i y1 = _mm256_loadu_si256((const __m256i *)(const void *)(row1 + 2));
-        const __m512i z0 = _mm512_cvtepi8_epi16(y0), z1 = _mm512_cvtepi8_epi16(y1);
-        x[0] = _mm512_unpacklo_epi16(z0, z1);
-        x[1] = _mm512_unpackhi_epi16(z0, z1);
-        return;
-    }
-    const __m128i y0 = vec_load_16_bytes(row0 + quant_codes_at(f));
-    const __m128i y1 = vec_load_16_bytes(row1 + quant_codes_at(f));
-    const __m256i y = _mm256_set_m128i(_mm_unpackhi_epi8(y0, y1), _mm_unpacklo_epi8(y0, y1));
-    if (f == VARVE_FORMAT_IQ4_NL) {
-        const __m256i value_of = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-            -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113));
-        const __m256i nibble = _mm256_set1_epi8(15);
-        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(y, 4), nibble);
-        x[0] = _mm512_cvtepi8_epi16(_mm256_shuffle_epi8(value_of, _mm256_and_si256(y, nibble)));
-        x[1] = _mm512_cvtepi8_epi16(_mm256_shuffle_epi8(value_of, high));
-        return;
-    }
-    const __m512i z = _mm512_cvtepu8_epi16(y);
-    x[0] = _mm512_and_si512(z, _mm512_set1_epi16(15));
-    x[1] = _mm512_srli_epi16(z, 4);
-    if (quant_has_high(f)) {
-        uint16_t high0[2], high1[2];
-        memcpy(high0, row0 + quant_codes_at(f) - 4, sizeof high0);
-        memcpy(high1, row1 + quant_codes_at(f) - 4, sizeof high1);
-        x[0] = add_high(x[0], high0[0], high1[0]);
-        x[1] = add_high(x[1], high0[1], high1[1]);
-    }
-}
-
 /* sum += pairs by a pair of weights in memory. As an intrinsic, GCC copies the sum first. */
 VEC_INLINE __m512i add_pairs(__m512i sum, __m512i pairs, const int16_t *w) {
     __asm__("vpdpwssd %2%{1to16%}, %1, %0"
@@ -260,14 +128,10 @@ VEC_INLINE __m512i add_pairs(__m512i sum, __m512i pairs, const int16_t *w) {
 /* ---- tiles -------------------------------------------------------------------------------- */
 
 /* 16 columns of o, from their integer sums. */
-VEC_INLINE void store_sum(const enum varve_format f, float *o, float alpha,
-                          const struct weights *weights, int32_t i, __m512i sum) {
+VEC_INLINE void store_biased(const enum varve_format f, float *o, float alpha,
+                             const struct weights *weights, int32_t i, __m512i sum) {
     const __m512i all = _mm512_add_epi32(sum, _mm512_set1_epi32(weights->bias[i]));
-    __m512 x = alpha == 0.0f ? _mm512_setzero_ps()
-                             : _mm512_mul_ps(_mm512_set1_ps(alpha), _mm512_load_ps(o));
-    x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), _mm512_set1_ps(weights->step[i]), x);
-    if (quant_has_min(f)) x = _mm512_add_ps(x, _mm512_set1_ps(weights->min[i]));
-    _mm512_store_ps(o, x);
+    store_sum(o, alpha, weights->step[i], all, quant_has_min(f), weights->min[i]);
 }
 
 /* n_block blocks of nq queries, from block b0 of the weights on, which begin at query a0 and column
@@ -311,8 +175,8 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
             x0 = _mm512_permutex2var_epi32(sum[2 * i], low, sum[2 * i + 1]);
             x1 = _mm512_permutex2var_epi32(sum[2 * i], high, sum[2 * i + 1]);
         }
-        store_sum(f, o, args->alpha[a0 + a], weights, at, x0);
-        store_sum(f, o + VEC_LANES, args->alpha[a0 + a], weights, at, x1);
+        store_biased(f, o, args->alpha[a0 + a], weights, at, x0);
+        store_biased(f, o + VEC_LANES, args->alpha[a0 + a], weights, at, x1);
     }
 }
 

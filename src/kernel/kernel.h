@@ -9,7 +9,8 @@
  *   direct (few queries)   score -> softmax -> fold              straight from the stored bytes
  *   tiled  (many queries)  unpackk -> tilescore -> softmax -> unpackv -> tilefold
  *                          each row decoded once, then shared by all queries of the tile;
- *                          packk -> packscore instead where bytes are multiplied faster
+ *                          packk -> packscore and packv -> packfold instead where integers are
+ *                          multiplied faster
  * Both give the same arithmetic class (docs/NUMERICS.md): `exact` products of F32 Q, or `q8`
  * integer dot products. Class `fast` is tiled only:
  *   pairk -> pairscore -> softmax -> pairv -> pairfold, products of bfloat16
@@ -143,6 +144,21 @@ struct varve_unpackv_args {
 };
 typedef void varve_unpackv_fn(const struct varve_unpackv_args *args);
 
+/* packv: a block of quantized V rows for packfold: x[b][j][c] = q of column 32 b + c of the rows
+ * 2 j and 2 j + 1. Only pairs with a row below n_row are written; past the last row dv and mv are
+ * zero (mv only with has_min) and q may be anything. */
+struct varve_packv_args {
+    const struct varve_format_traits *format;
+    int32_t head_dim;
+    int32_t n_row;
+    const uint8_t *const *rows;
+    int16_t (*x)[2]; /* [DV / 32][VARVE_TILE_ROWS / 2][32] */
+    float *dv;       /* [DV / 32][VARVE_TILE_ROWS] */
+    float *mv;
+    struct varve_ahead ahead;
+};
+typedef void varve_packv_fn(const struct varve_packv_args *args);
+
 /* tilescore: as score, from an unpacked K tile. Slot `exact`: s = sum over d of f * t. Slot `q8`:
  * the formula of score q8 with fi and t, integer sums exact (|I| < 2^24); mk NULL without minimum.
  * Columns up to n_row rounded up to 16 may be written. */
@@ -225,6 +241,18 @@ struct varve_tilefold_args {
 };
 typedef void varve_tilefold_fn(const struct varve_tilefold_args *args);
 
+/* packfold: as foldq, with its weights, from a packed block. No p is negative. */
+struct varve_packfold_args {
+    int32_t n, head_dim, ld, n_row;
+    bool sparse;
+    const int16_t (*x)[2]; /* as packv wrote them; mv NULL without minimum */
+    const float *dv, *mv;
+    const float *p;     /* [n][VARVE_TILE_ROWS] */
+    const float *alpha; /* [n] */
+    float *o;           /* [n][ld] */
+};
+typedef void varve_packfold_fn(const struct varve_packfold_args *args);
+
 /* softmax: one online-softmax step of one query row over a block.
  *   x_r  = s_r * scale;  if softcap != 0: x_r = softcap * tanh(s_r * scale / softcap)
  *   x_r += slope * bias_r   (bias NULL: nothing);  where bias_r is -inf, x_r = -inf whatever s_r is
@@ -277,8 +305,8 @@ typedef void varve_narrow_fn(const struct varve_narrow_args *args);
     }
 
 /* The kernels of one ISA mask: a value, so that two tables can live in one process. No slot is
- * NULL but foldq and packk of float formats, and pairk of quantized ones. The per-format score slot
- * is q8 for quantized formats and exact for float formats. */
+ * NULL but foldq, packk and packv of float formats, and pairk of quantized ones. The per-format
+ * score slot is q8 for quantized formats and exact for float formats. */
 struct varve_kernels {
     enum varve_isa isa;
     VARVE_SLOT(varve_score_fn) score[VARVE_FORMAT_COUNT];
@@ -288,6 +316,8 @@ struct varve_kernels {
     VARVE_SLOT(varve_unpackv_fn) unpackv[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_packk_fn) packk[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_packscore_fn) packscore;
+    VARVE_SLOT(varve_packv_fn) packv[VARVE_FORMAT_COUNT];
+    VARVE_SLOT(varve_packfold_fn) packfold;
     VARVE_SLOT(varve_tilescore_fn) tilescore[2]; /* [0] exact, [1] q8 */
     VARVE_SLOT(varve_tilefold_fn) tilefold;
     VARVE_SLOT(varve_pairk_fn) pairk[VARVE_FORMAT_COUNT];

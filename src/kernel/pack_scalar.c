@@ -1,4 +1,4 @@
-#include "kernel/scalar.h"
+#include "kernel/foldq_scalar.h"
 
 #include <string.h>
 
@@ -54,5 +54,43 @@ void varve_packscore_q8_scalar(const struct varve_packscore_args *args) {
             }
             args->s[(int64_t)a * VARVE_TILE_ROWS + r] = s;
         }
+    }
+}
+
+void varve_packv_any_scalar(const struct varve_packv_args *args) {
+    for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
+        int16_t(*const x)[2] = args->x + (int64_t)b * VARVE_TILE_ROWS / 2 * VARVE_BLOCK;
+        float *const dv = args->dv + (int64_t)b * VARVE_TILE_ROWS;
+        float *const mv = args->mv + (int64_t)b * VARVE_TILE_ROWS;
+        for (int32_t r = 0; r < VARVE_TILE_ROWS; r++) {
+            int8_t q[VARVE_BLOCK] = {0};
+            float d = 0, m = 0;
+            if (r < args->n_row) {
+                const uint8_t *const piece =
+                    varve_row_piece(args->format, args->rows[r], b * VARVE_BLOCK);
+                args->format->split(piece, VARVE_BLOCK, q, &d, &m);
+            }
+            dv[r] = d;
+            if (args->format->has_min) mv[r] = m;
+            for (int32_t c = 0; c < VARVE_BLOCK; c++) x[r / 2 * VARVE_BLOCK + c][r % 2] = q[c];
+        }
+    }
+}
+
+void varve_packfold_any_scalar(const struct varve_packfold_args *args) {
+    const struct rounded_fold fold = {args->n,          args->ld, args->n_row, args->sparse,
+                                      args->mv != NULL, args->p,  args->alpha, args->o};
+    struct rounded_block block;
+    for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
+        const int16_t(*const x)[2] = args->x + (int64_t)b * VARVE_TILE_ROWS / 2 * VARVE_BLOCK;
+        for (int32_t r = 0; r < args->n_row; r++) {
+            const int64_t at = (int64_t)b * VARVE_TILE_ROWS + r;
+            block.d[r] = args->dv[at];
+            block.m[r] = fold.has_min ? args->mv[at] : 0;
+            for (int32_t c = 0; c < VARVE_BLOCK; c++) {
+                block.q[r][c] = (int8_t)x[r / 2 * VARVE_BLOCK + c][r % 2];
+            }
+        }
+        varve_fold_rounded(&fold, b * VARVE_BLOCK, &block);
     }
 }

@@ -1,0 +1,174 @@
+/* What the kernels that fold with weights in 16 bits share: rounding the weights of a query, and
+ * the codes of two rows in pairs. Included only by files compiled for VNNI. */
+#ifndef VARVE_KERNEL_FOLDQ_VNNI_H
+#define VARVE_KERNEL_FOLDQ_VNNI_H
+
+#include "kernel/quant_avx512.h"
+
+enum { FOLDQ_VECTORS = VARVE_TILE_ROWS / VEC_LANES };
+
+/* ---- reductions of several vectors ----------------------------------------------------------- */
+
+VEC_INLINE __m512i reduce_step(__m512i a, __m512i b, const bool add) {
+    return add ? _mm512_add_epi32(a, b) : _mm512_max_epu32(a, b);
+}
+
+/* In each quarter, lane i is the maximum, or the sum, of that quarter of x[i]. */
+VEC_INLINE __m512i reduce_4(const __m512i x[4], const bool add) {
+    __m512i y[2];
+    VEC_UNROLL
+    for (int32_t i = 0; i < 2; i++) {
+        y[i] = reduce_step(_mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]),
+                           _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]), add);
+    }
+    return reduce_step(_mm512_unpacklo_epi64(y[0], y[1]), _mm512_unpackhi_epi64(y[0], y[1]), add);
+}
+
+/* Quarter i is the maximum, or the sum, of the quarters of x[i]. */
+VEC_INLINE __m512i reduce_quarters(const __m512i x[4], const bool add) {
+    __m512i y[2];
+    VEC_UNROLL
+    for (int32_t i = 0; i < 2; i++) {
+        y[i] = reduce_step(_mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0x88),
+                           _mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0xDD), add);
+    }
+    return reduce_step(_mm512_shuffle_i32x4(y[0], y[1], 0x88),
+                       _mm512_shuffle_i32x4(y[0], y[1], 0xDD), add);
+}
+
+/* ---- weights ---------------------------------------------------------------------------- */
+
+/* The weights of one query before they are scaled. */
+struct row_weights {
+    __m512 p[FOLDQ_VECTORS];
+    __mmask16 formed[FOLDQ_VECTORS]; /* rows whose products are: in a sparse fold 0 forms none */
+};
+
+/* Which rows of a block there are. */
+VEC_INLINE void valid_rows(int32_t n_row, __mmask16 valid[FOLDQ_VECTORS]) {
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+        valid[v] = vec_first(n_row > v * VEC_LANES ? n_row - v * VEC_LANES : 0);
+    }
+}
+
+VEC_INLINE void load_row_weights(const float *p, const __mmask16 *valid, const bool sparse,
+                                 struct row_weights *row) {
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+        row->formed[v] = valid[v];
+        row->p[v] = _mm512_load_ps(p + v * VEC_LANES);
+        if (sparse) {
+            row->formed[v] =
+                _mm512_mask_cmp_ps_mask(valid[v], row->p[v], _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        }
+    }
+}
+
+/* The largest magnitude of the products with d: as integers, magnitudes are in order and a NaN is
+ * the largest. */
+VEC_INLINE __m512i largest_product(const struct row_weights *row, const float *d) {
+    __m512i x[FOLDQ_VECTORS];
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+        const __m512 t =
+            _mm512_maskz_mul_ps(row->formed[v], row->p[v], _mm512_load_ps(d + v * VEC_LANES));
+        x[v] = _mm512_castps_si512(_mm512_abs_ps(t));
+    }
+    return _mm512_max_epu32(_mm512_max_epu32(x[0], x[1]), _mm512_max_epu32(x[2], x[3]));
+}
+
+VEC_INLINE float sum_of_minima(const struct row_weights *row, const float *m) {
+    __m512 sum = _mm512_setzero_ps();
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+        sum = _mm512_mask3_fmadd_ps(row->p[v], _mm512_load_ps(m + v * VEC_LANES), sum,
+                                    row->formed[v]);
+    }
+    return _mm512_reduce_add_ps(sum);
+}
+
+/* Rounds the products; returns the sums of the lanes. */
+VEC_INLINE __m512i round_weights(const struct row_weights *row, const float *d, float inverse,
+                                 int16_t *w) {
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes that of packs */
+    __m512i i[FOLDQ_VECTORS];
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
+        const __m512 t =
+            _mm512_maskz_mul_ps(row->formed[v], row->p[v], _mm512_load_ps(d + v * VEC_LANES));
+        i[v] = _mm512_cvtps_epi32(_mm512_mul_ps(t, _mm512_set1_ps(inverse)));
+    }
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v += 2) {
+        const __m512i both = _mm512_packs_epi32(i[v], i[v + 1]);
+        _mm512_store_si512(w + v * VEC_LANES, _mm512_permutexvar_epi64(order, both));
+    }
+    return _mm512_add_epi32(_mm512_add_epi32(i[0], i[1]), _mm512_add_epi32(i[2], i[3]));
+}
+
+/* The steps of 16 weights in which their largest products are 32767 steps, and 1 / step. A NaN
+ * passes both. */
+VEC_INLINE __m512 steps_of(__m512i largest, float *inverse) {
+    const __m512 step =
+        _mm512_max_ps(_mm512_set1_ps(0x1p-126f),
+                      _mm512_div_ps(_mm512_castsi512_ps(largest), _mm512_set1_ps(32767.0f)));
+    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), step));
+    return step;
+}
+
+/* ---- codes -------------------------------------------------------------------------------- */
+
+/* The fifth bits of two rows, added to 16 pairs. */
+VEC_INLINE __m512i add_high(__m512i x, uint16_t high0, uint16_t high1) {
+    x = _mm512_mask_or_epi32(x, high0, x, _mm512_set1_epi32(16));
+    return _mm512_mask_or_epi32(x, high1, x, _mm512_set1_epi32(16 << 16));
+}
+
+/* One block of two rows in pairs. q8_0: columns 0-3, 8-11, 16-19, 24-27 in x[0], the others in
+ * x[1]; else columns 0-15 and 16-31. */
+VEC_INLINE void load_pairs(const enum varve_format f, const uint8_t *row0, const uint8_t *row1,
+                           __m512i x[2]) {
+    if (f == VARVE_FORMAT_Q8_0) {
+        const __m256i y0 = _mm256_loadu_si256((const __m256i *)(const void *)(row0 + 2));
+        const __m256i y1 = _mm256_loadu_si256((const __m256i *)(const void *)(row1 + 2));
+        const __m512i z0 = _mm512_cvtepi8_epi16(y0), z1 = _mm512_cvtepi8_epi16(y1);
+        x[0] = _mm512_unpacklo_epi16(z0, z1);
+        x[1] = _mm512_unpackhi_epi16(z0, z1);
+        return;
+    }
+    const __m128i y0 = vec_load_16_bytes(row0 + quant_codes_at(f));
+    const __m128i y1 = vec_load_16_bytes(row1 + quant_codes_at(f));
+    const __m256i y = _mm256_set_m128i(_mm_unpackhi_epi8(y0, y1), _mm_unpacklo_epi8(y0, y1));
+    if (f == VARVE_FORMAT_IQ4_NL) {
+        const __m256i value_of = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+            -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113));
+        const __m256i nibble = _mm256_set1_epi8(15);
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(y, 4), nibble);
+        x[0] = _mm512_cvtepi8_epi16(_mm256_shuffle_epi8(value_of, _mm256_and_si256(y, nibble)));
+        x[1] = _mm512_cvtepi8_epi16(_mm256_shuffle_epi8(value_of, high));
+        return;
+    }
+    const __m512i z = _mm512_cvtepu8_epi16(y);
+    x[0] = _mm512_and_si512(z, _mm512_set1_epi16(15));
+    x[1] = _mm512_srli_epi16(z, 4);
+    if (quant_has_high(f)) {
+        uint16_t high0[2], high1[2];
+        memcpy(high0, row0 + quant_codes_at(f) - 4, sizeof high0);
+        memcpy(high1, row1 + quant_codes_at(f) - 4, sizeof high1);
+        x[0] = add_high(x[0], high0[0], high1[0]);
+        x[1] = add_high(x[1], high0[1], high1[1]);
+    }
+}
+
+/* 16 columns of o, from their integer sums. Where alpha is 0, o is not read. */
+VEC_INLINE void store_sum(float *o, float alpha, float step, __m512i sum, const bool has_min,
+                          float min) {
+    const __mmask16 kept = alpha == 0.0f ? 0 : 0xFFFF;
+    __m512 x = _mm512_mul_ps(_mm512_set1_ps(alpha), _mm512_maskz_load_ps(kept, o));
+    x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(step), x);
+    if (has_min) x = _mm512_add_ps(x, _mm512_set1_ps(min));
+    _mm512_store_ps(o, x);
+}
+
+#endif

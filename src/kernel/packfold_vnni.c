@@ -1,0 +1,113 @@
+#include "kernel/foldq_vnni.h"
+
+/* Queries whose weights are rounded together, one to a lane of the divisions; half of them make a
+ * tile: two sums each, two vectors of codes and a pair of weights in registers. */
+enum { GROUP = 16, TILE = GROUP / 2 };
+
+/* Weights of up to GROUP queries for one block of columns. */
+struct weights {
+    int16_t w[GROUP][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    float step[GROUP] __attribute__((aligned(64)));
+    float min[GROUP]; /* sum of p m */
+};
+
+VEC_INLINE void weigh(const struct varve_packfold_args *args, int32_t a0, int32_t n, int32_t b,
+                      const bool sparse, const bool has_min, struct weights *weights) {
+    const float *const p = args->p + (int64_t)a0 * VARVE_TILE_ROWS;
+    const float *const d = args->dv + (int64_t)b * VARVE_TILE_ROWS;
+    float inverse[GROUP] __attribute__((aligned(64)));
+    __mmask16 valid[FOLDQ_VECTORS];
+    __m512i all[GROUP / 4];
+    struct row_weights row;
+    valid_rows(args->n_row, valid);
+    for (int32_t a = 0; a < GROUP; a += 4) {
+        __m512i x[4];
+        VEC_UNROLL
+        for (int32_t k = 0; k < 4; k++) {
+            x[k] = _mm512_setzero_si512();
+            if (a + k >= n) continue;
+            load_row_weights(p + (a + k) * VARVE_TILE_ROWS, valid, sparse, &row);
+            x[k] = largest_product(&row, d);
+            if (has_min) {
+                weights->min[a + k] = sum_of_minima(&row, args->mv + (int64_t)b * VARVE_TILE_ROWS);
+            }
+        }
+        all[a / 4] = reduce_4(x, false);
+    }
+    _mm512_store_ps(weights->step, steps_of(reduce_quarters(all, false), inverse));
+    for (int32_t a = 0; a < n; a++) {
+        load_row_weights(p + a * VARVE_TILE_ROWS, valid, sparse, &row);
+        (void)round_weights(&row, d, inverse[a], weights->w[a]);
+    }
+}
+
+/* nq queries, from a of the weights on, and the columns of block b. */
+VEC_INLINE void fold_tile(const struct varve_packfold_args *args, int32_t a0, int32_t a, int32_t b,
+                          const struct weights *weights, const int32_t nq, const bool has_min) {
+    const int16_t(*x)[2] = args->x + (int64_t)b * VARVE_TILE_ROWS / 2 * VARVE_BLOCK;
+    const int16_t *w = weights->w[a];
+    __m512i sum[TILE][2];
+    VEC_UNROLL
+    for (int32_t i = 0; i < nq; i++) sum[i][0] = sum[i][1] = _mm512_setzero_si512();
+    for (int32_t r = 0; r < args->n_row; r += 2) {
+        const __m512i x0 = _mm512_load_si512(x), x1 = _mm512_load_si512(x + VEC_LANES);
+        VEC_UNROLL
+        for (int32_t i = 0; i < nq; i++) {
+            const __m512i pair = vec_broadcast_4_bytes(w + i * VARVE_TILE_ROWS);
+            /* an intrinsic would copy the sum */
+            __asm__("vpdpwssd %2, %1, %0" : "+v"(sum[i][0]) : "v"(x0), "v"(pair));
+            __asm__("vpdpwssd %2, %1, %0" : "+v"(sum[i][1]) : "v"(x1), "v"(pair));
+        }
+        x += VARVE_BLOCK;
+        w += 2;
+    }
+    float *o = args->o + (int64_t)(a0 + a) * args->ld + b * VARVE_BLOCK;
+    VEC_UNROLL
+    for (int32_t i = 0; i < nq; i++) {
+        const float alpha = args->alpha[a0 + a + i], step = weights->step[a + i];
+        const float min = has_min ? weights->min[a + i] : 0;
+        store_sum(o, alpha, step, sum[i][0], has_min, min);
+        store_sum(o + VEC_LANES, alpha, step, sum[i][1], has_min, min);
+        o += args->ld;
+    }
+}
+
+/* n queries, 1 to TILE. */
+VEC_INLINE void fold_queries(const struct varve_packfold_args *args, int32_t a0, int32_t a,
+                             int32_t n, int32_t b, const struct weights *weights,
+                             const bool has_min) {
+    switch (n) {
+    case 8: fold_tile(args, a0, a, b, weights, 8, has_min); break;
+    case 7: fold_tile(args, a0, a, b, weights, 7, has_min); break;
+    case 6: fold_tile(args, a0, a, b, weights, 6, has_min); break;
+    case 5: fold_tile(args, a0, a, b, weights, 5, has_min); break;
+    case 4: fold_tile(args, a0, a, b, weights, 4, has_min); break;
+    case 3: fold_tile(args, a0, a, b, weights, 3, has_min); break;
+    case 2: fold_tile(args, a0, a, b, weights, 2, has_min); break;
+    default: fold_tile(args, a0, a, b, weights, 1, has_min); break;
+    }
+}
+
+/* Queries outermost: their weights, p and o stay in L1 beside the block. */
+VEC_INLINE void packfold(const struct varve_packfold_args *args, const bool sparse,
+                         const bool has_min) {
+    struct weights weights;
+    for (int32_t a0 = 0; a0 < args->n; a0 += GROUP) {
+        const int32_t n = vec_min_i32(args->n - a0, GROUP);
+        const int32_t first = n <= TILE ? n : (n + 1) / 2;
+        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
+            weigh(args, a0, n, b, sparse, has_min, &weights);
+            fold_queries(args, a0, 0, first, b, &weights, has_min);
+            if (first < n) fold_queries(args, a0, first, n - first, b, &weights, has_min);
+        }
+    }
+}
+
+void varve_packfold_any_vnni(const struct varve_packfold_args *args) {
+    switch (2 * (args->mv != NULL) + args->sparse) {
+    case 0: packfold(args, false, false); break;
+    case 1: packfold(args, true, false); break;
+    case 2: packfold(args, false, true); break;
+    default: packfold(args, true, true); break;
+    }
+}
