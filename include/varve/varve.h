@@ -199,7 +199,7 @@ enum varve_arithmetic {
                                      products; float rows: as EXACT */
     VARVE_ARITHMETIC_FAST = 3,    /* with many queries: Q, K, P and V rounded to bfloat16, sums in
                                      F32, where the CPU has such products; quantized K, few queries
-                                     and other CPUs: as DEFAULT */
+                                     and other CPUs: as DEFAULT, quantized V beside quantized K too */
 };
 
 /** Name of a class: "default", "exact", "q8" or "fast".

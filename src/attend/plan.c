@@ -353,11 +353,11 @@ static struct chosen chosen_v(const struct varve_plan *plan, enum varve_format f
         const bool rounded = plan->v_rounded >> f & 1;
         return (struct chosen){rounded ? kernels->foldq[f].name : kernels->fold[f].name, NULL};
     }
-    if (plan->v_paired >> f & 1) {
-        return (struct chosen){kernels->pairv[f].name, kernels->pairfold.name};
-    }
     if (plan->v_packed >> f & 1) {
         return (struct chosen){kernels->packv[f].name, kernels->packfold.name};
+    }
+    if (plan->v_paired >> f & 1) {
+        return (struct chosen){kernels->pairv[f].name, kernels->pairfold.name};
     }
     return (struct chosen){kernels->unpackv[f].name, kernels->tilefold.name};
 }

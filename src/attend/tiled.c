@@ -148,11 +148,11 @@ void varve_tiled_fold(const struct task *task, const struct varve_block *block, 
                       const float *alpha, const uint8_t *const *rows, struct varve_ahead ahead) {
     const struct varve_plan *plan = task->plan;
     const enum varve_format format = block->segment->v_format;
-    if (plan->v_paired >> format & 1) {
+    /* the class of a segment is that of its K */
+    if (plan->v_packed >> format & 1 && varve_k_is_q8(plan, block->segment->k_format)) {
+        fold_packed(task, block, o, alpha, rows, ahead);
+    } else if (plan->v_paired >> format & 1) {
         fold_pairs(task, block, o, alpha, rows, ahead);
-    } else if (plan->v_packed >> format & 1 && varve_k_is_q8(plan, block->segment->k_format)) {
-        fold_packed(task, block, o, alpha, rows,
-                    ahead); /* the class of a segment is that of its K */
     } else {
         fold_unpacked(task, block, o, alpha, rows, ahead);
     }

@@ -59,7 +59,7 @@ static bool same_bits(const struct varve_context *context, struct problem *probl
     return same;
 }
 
-/* What is promised of few queries, of other levels, and of many on this one. */
+/* What is promised of few queries, of other levels, of quantized rows, and of all else. */
 static void test_where_it_differs(void **unused) {
     (void)unused;
     const enum varve_format formats[] = {VARVE_FORMAT_F32, VARVE_FORMAT_F16, VARVE_FORMAT_BF16,
@@ -69,8 +69,9 @@ static void test_where_it_differs(void **unused) {
         const bool few = i % 3 == 0, weak = i % 3 == 1;
         struct problem problem = {.attention = attention_of(64, few ? 4 : 40)};
         fill(&problem, 3 + (uint64_t)i, formats[i / 3], 300, 1);
+        const bool quantized = varve_format_block_values(formats[i / 3]) > 1;
         assert_int_equal(same_bits(weak ? below : context, &problem, VARVE_ARITHMETIC_DEFAULT),
-                         few || weak);
+                         few || weak || quantized);
         problem_free(&problem);
     }
     varve_context_destroy(context);
@@ -109,8 +110,8 @@ static void test_random_problems(void **unused) {
 static void test_error_of_random_rows(void **unused) {
     (void)unused;
     struct varve_context *context = context_of_pairs();
-    const enum varve_format formats[] = {VARVE_FORMAT_F16, VARVE_FORMAT_BF16, VARVE_FORMAT_Q8_0};
-    for (int f = 0; f < 3; f++) {
+    const enum varve_format formats[] = {VARVE_FORMAT_F16, VARVE_FORMAT_BF16};
+    for (int f = 0; f < 2; f++) {
         struct problem problem = {.attention = attention_of(128, 64)};
         fill(&problem, 21, formats[f], 1000, 0);
         assert_true(problem_run(context, &problem, 2));
