@@ -122,6 +122,7 @@ static void cut(struct varve_plan *plan) {
         n <= DIRECT_QUERIES ||
         (n <= FEW_QUERIES && n * a->n_head_kv * plan->ld_v * (int64_t)sizeof(float) <= FEW_BYTES);
     plan->n_head_task = few ? a->n_head_kv : 1;
+    plan->block_rows = VARVE_TILE_ROWS;
     plan->tile_query = TILE_QUERIES / plan->group;
     if (few || plan->tile_query > a->n_query) plan->tile_query = a->n_query;
     if (plan->tile_query < 1) plan->tile_query = 1;

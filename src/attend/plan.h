@@ -30,6 +30,7 @@ struct varve_plan {
     int32_t n_block;               /* blocks of 32 in a quantized query */
     int64_t tile_query, n_tile;    /* queries per tile, tiles */
     int64_t chunk_rows, n_chunk;   /* KV rows per chunk, chunks */
+    int32_t block_rows;            /* most rows of a block */
     bool partials;                 /* phase 0 leaves partial states instead of results */
     int64_t n_task[VARVE_PHASE_COUNT];
     int32_t n_worker;

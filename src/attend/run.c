@@ -193,7 +193,7 @@ static bool next_block(const struct task *task, struct cursor *at, struct varve_
     block->n = 0;
     block->sparse = false;
     block->plain = true;
-    while (at->left > 0 && block->n < VARVE_TILE_ROWS) {
+    while (at->left > 0 && block->n < task->plan->block_rows) {
         if (at->row == at->segment->n_rows) {
             at->segment++;
             at->row = 0;
@@ -202,10 +202,10 @@ static bool next_block(const struct task *task, struct cursor *at, struct varve_
         if (block->n > 0 && !same_kind(block->segment, at->segment)) break;
         int64_t n_ahead = at->segment->n_rows - at->row;
         if (n_ahead > at->left) n_ahead = at->left;
-        int64_t n = n_ahead < VARVE_TILE_ROWS ? n_ahead : VARVE_TILE_ROWS;
+        int64_t n = n_ahead < task->plan->block_rows ? n_ahead : task->plan->block_rows;
         struct varve_span span =
             varve_view_span(&task->view, &at->spans, at->segment, at->row, (int32_t)n, n_ahead);
-        const int32_t room = VARVE_TILE_ROWS - block->n;
+        const int32_t room = task->plan->block_rows - block->n;
         if (__builtin_popcountll(span.any) > room) {
             n = rows_to(span.any, room);
             span.any &= UINT64_MAX >> (64 - n);

@@ -6,7 +6,7 @@
  * one and not stored. */
 VEC_INLINE void score_float_tile(const struct varve_score_args *args,
                                  const enum varve_format format, int32_t a0, int32_t r0,
-                                 const int32_t nq, const int32_t nr) {
+                                 const int32_t nq, const int32_t nr, struct vec_ahead *ahead) {
     const struct varve_queries *const q = args->q;
     const float *const f = q->f + (int64_t)a0 * q->ld;
     const uint8_t *k[8];
@@ -18,6 +18,7 @@ VEC_INLINE void score_float_tile(const struct varve_score_args *args,
     int32_t c = 0;
     for (; c + VEC_LANES <= q->head_dim; c += VEC_LANES) {
         __m512 x[4];
+        vec_ahead_step(ahead);
         VEC_UNROLL
         for (int32_t a = 0; a < nq; a++) x[a] = _mm512_load_ps(f + (int64_t)a * q->ld + c);
         VEC_UNROLL
@@ -58,19 +59,20 @@ VEC_INLINE void score_float_tile(const struct varve_score_args *args,
 }
 
 VEC_INLINE void score_float(const struct varve_score_args *args, const enum varve_format format) {
+    const int32_t n = args->q->n, n_vector = args->q->head_dim / VEC_LANES;
+    /* tiles of 4 x 4, and what is left of the queries in a tile of eight rows */
+    struct vec_ahead ahead = vec_ahead_of(
+        &args->ahead, (args->n_row + 7) / 8 * (n / 4 * 2 + (n % 4 != 0)) * n_vector);
     for (int32_t r = 0; r < args->n_row; r += 8) {
         int32_t a = 0;
-        vec_fetch_ahead(&args->ahead, r, 8);
-        vec_prefetch(args->rows, args->n_row, r + 8, 8, 0,
-                     quant_row_bytes(format, args->q->head_dim));
-        for (; a + 4 <= args->q->n; a += 4) {
-            score_float_tile(args, format, a, r, 4, 4);
-            if (r + 4 < args->n_row) score_float_tile(args, format, a, r + 4, 4, 4);
+        for (; a + 4 <= n; a += 4) {
+            score_float_tile(args, format, a, r, 4, 4, &ahead);
+            if (r + 4 < args->n_row) score_float_tile(args, format, a, r + 4, 4, 4, &ahead);
         }
-        switch (args->q->n - a) {
-        case 3: score_float_tile(args, format, a, r, 3, 8); break;
-        case 2: score_float_tile(args, format, a, r, 2, 8); break;
-        case 1: score_float_tile(args, format, a, r, 1, 8); break;
+        switch (n - a) {
+        case 3: score_float_tile(args, format, a, r, 3, 8, &ahead); break;
+        case 2: score_float_tile(args, format, a, r, 2, 8, &ahead); break;
+        case 1: score_float_tile(args, format, a, r, 1, 8, &ahead); break;
         default: break;
         }
     }

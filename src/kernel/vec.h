@@ -42,6 +42,36 @@ VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, i
     }
 }
 
+/* Where a kernel stands in fetching the next block, into L2: in L1 it would push out this one. A core
+ * has some two dozen lines on their way from memory at most, and its own loads from L2 wait when it
+ * asks for more: so a kernel fetches a line or two at each of its own steps. */
+struct vec_ahead {
+    const struct varve_ahead *of;
+    const char *at, *end; /* in the current row */
+    int32_t row, n_line;  /* lines for each step */
+};
+
+VEC_INLINE void vec_ahead_row(struct vec_ahead *ahead) {
+    if (ahead->row >= ahead->of->n) return;
+    ahead->at = (const char *)ahead->of->rows[ahead->row++] + ahead->of->offset;
+    ahead->end = ahead->at + ahead->of->bytes;
+}
+
+/* For a kernel of n_step steps or a little more. */
+VEC_INLINE struct vec_ahead vec_ahead_of(const struct varve_ahead *of, int32_t n_step) {
+    struct vec_ahead ahead = {.of = of, .n_line = (of->n * ((of->bytes + 63) / 64) + n_step - 1) / (n_step > 0 ? n_step : 1)};
+    vec_ahead_row(&ahead);
+    return ahead;
+}
+
+VEC_INLINE void vec_ahead_step(struct vec_ahead *ahead) {
+    for (int32_t i = 0; i < ahead->n_line && ahead->at < ahead->end; i++) {
+        __builtin_prefetch(ahead->at, 0, 2);
+        ahead->at += 64;
+        if (ahead->at >= ahead->end) vec_ahead_row(ahead);
+    }
+}
+
 /* The rows r .. r + VEC_LANES - 1 of a block. Rows past the last are replaced by the last one, so
  * that the caller can compute all of them and keep the first few. `spare` is the memory for that.
  */
