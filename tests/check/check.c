@@ -83,8 +83,17 @@ int check_range(struct check *check, int first, int last) {
 
 float check_unit(struct check *check) { return (float)(int32_t)check_random(check) * INPUT_UNIT; }
 
-int check_next(const struct check *check, int n_row) {
+static int next_rows(const struct check *check, int n_row) {
     return check->brief && n_row >= 16 ? n_row + 12 : n_row + 1;
+}
+
+void check_blocks(struct check *check, const struct check_line *line, int n, check_block_fn *run,
+                  check_time_fn *bench) {
+    for (int i = 0; i < n; i++) {
+        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = next_rows(check, n_row))
+            run(check, line, n_row);
+    }
+    if (check->bench) bench(check, line);
 }
 
 int check_queries(struct check *check) {

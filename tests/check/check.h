@@ -61,9 +61,6 @@ uint32_t check_random(struct check *check);
 int check_range(struct check *check, int first, int last); /* both included */
 float check_unit(struct check *check);                     /* -1 .. 1 */
 
-/* The row count after n_row. Brief: 1 to 16, which has every remainder of a tile of any level, then
- * steps of 12 to the full block. */
-int check_next(const struct check *check, int n_row);
 /* A number of queries, 1 to 20. Brief: all of them in turn, as many as there are row counts. */
 int check_queries(struct check *check);
 
@@ -103,6 +100,17 @@ void *check_place(struct check *check, int id, size_t bytes, enum check_place pl
 void check_around(struct check *check, int id, const char *name);
 /* Address that must not be read. */
 const uint8_t *check_forbidden(void);
+
+/* ---- the cases of a kernel ---- */
+
+typedef void check_block_fn(struct check *check, const struct check_line *line, int32_t n_row);
+typedef void check_time_fn(struct check *check, const struct check_line *line);
+
+/* Runs a case for blocks of 1 to VARVE_TILE_ROWS rows, n times over, and `bench` if times or counts
+ * are wanted. Brief: 1 to 16 rows, which has every remainder of a tile of any level, then steps of
+ * 12 to the full block. */
+void check_blocks(struct check *check, const struct check_line *line, int n, check_block_fn *run,
+                  check_time_fn *bench);
 
 /* ---- benchmark ---- */
 

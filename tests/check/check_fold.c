@@ -144,11 +144,7 @@ static void bench(struct check *check, const struct check_line *line) {
 }
 
 void varve_check_fold(struct check *check, const struct check_line *line) {
-    for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
-            run_case(check, line, n_row);
-    }
-    if (check->bench) bench(check, line);
+    check_blocks(check, line, check->n_case, run_case, bench);
 }
 
 void varve_check_foldq(struct check *check, const struct check_line *line) {

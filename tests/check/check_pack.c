@@ -163,17 +163,9 @@ static void bench_pack(struct check *check, const struct check_line *line) {
 }
 
 void varve_check_packk(struct check *check, const struct check_line *line) {
-    for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
-            run_pack(check, line, n_row);
-    }
-    if (check->bench) bench_pack(check, line);
+    check_blocks(check, line, check->n_case, run_pack, bench_pack);
 }
 
 void varve_check_packscore(struct check *check, const struct check_line *line) {
-    for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
-            run_score(check, line, n_row);
-    }
-    if (check->bench) bench_score(check, line);
+    check_blocks(check, line, check->n_case, run_score, bench_score);
 }

@@ -214,9 +214,5 @@ static void bench(struct check *check, const struct check_line *line) {
 }
 
 void varve_check_softmax(struct check *check, const struct check_line *line) {
-    for (int i = 0; i < 10 * check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
-            run_case(check, line, n_row);
-    }
-    if (check->bench) bench(check, line);
+    check_blocks(check, line, 10 * check->n_case, run_case, bench);
 }

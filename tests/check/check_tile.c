@@ -201,17 +201,9 @@ static void bench_fold(struct check *check, const struct check_line *line) {
 }
 
 void varve_check_tilescore(struct check *check, const struct check_line *line) {
-    for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
-            run_score(check, line, n_row);
-    }
-    if (check->bench) bench_score(check, line);
+    check_blocks(check, line, check->n_case, run_score, bench_score);
 }
 
 void varve_check_tilefold(struct check *check, const struct check_line *line) {
-    for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
-            run_fold(check, line, n_row);
-    }
-    if (check->bench) bench_fold(check, line);
+    check_blocks(check, line, check->n_case, run_fold, bench_fold);
 }

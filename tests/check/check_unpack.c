@@ -121,18 +121,18 @@ static void bench(struct check *check, const struct check_line *line, bool is_k)
     rows_destroy(&rows);
 }
 
+static void bench_k(struct check *check, const struct check_line *line) {
+    bench(check, line, true);
+}
+
+static void bench_v(struct check *check, const struct check_line *line) {
+    bench(check, line, false);
+}
+
 void varve_check_unpackk(struct check *check, const struct check_line *line) {
-    for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
-            run_k(check, line, n_row);
-    }
-    if (check->bench) bench(check, line, true);
+    check_blocks(check, line, check->n_case, run_k, bench_k);
 }
 
 void varve_check_unpackv(struct check *check, const struct check_line *line) {
-    for (int i = 0; i < check->n_case; i++) {
-        for (int n_row = 1; n_row <= VARVE_TILE_ROWS; n_row = check_next(check, n_row))
-            run_v(check, line, n_row);
-    }
-    if (check->bench) bench(check, line, false);
+    check_blocks(check, line, check->n_case, run_v, bench_v);
 }
