@@ -2,6 +2,15 @@
 
 #include <string.h>
 
+/* The block of a row that begins with value `from`; zeros past the last row. */
+static void split_row(const struct varve_format_traits *format, const uint8_t *const *rows,
+                      int32_t n_row, int32_t r, int32_t from, int8_t q[VARVE_BLOCK], float *d,
+                      float *m) {
+    memset(q, 0, VARVE_BLOCK);
+    *d = *m = 0;
+    if (r < n_row) format->split(varve_row_piece(format, rows[r], from), VARVE_BLOCK, q, d, m);
+}
+
 void varve_packk_any_scalar(const struct varve_packk_args *args) {
     const int32_t n_block = args->head_dim / VARVE_BLOCK;
     for (int32_t b = 0; b < n_block; b++) {
@@ -9,13 +18,9 @@ void varve_packk_any_scalar(const struct varve_packk_args *args) {
         float *const mk = args->mk + (int64_t)b * VARVE_TILE_ROWS;
         uint32_t *const x = args->x + (int64_t)b * (VARVE_BLOCK / 4) * VARVE_TILE_ROWS;
         for (int32_t r = 0; r < (args->n_row + 15) / 16 * 16; r++) {
-            int8_t q[VARVE_BLOCK] = {0};
-            float d = 0, m = 0;
-            if (r < args->n_row) {
-                const uint8_t *const piece =
-                    varve_row_piece(args->format, args->rows[r], b * VARVE_BLOCK);
-                args->format->split(piece, VARVE_BLOCK, q, &d, &m);
-            }
+            int8_t q[VARVE_BLOCK];
+            float d, m;
+            split_row(args->format, args->rows, args->n_row, r, b * VARVE_BLOCK, q, &d, &m);
             dk[r] = d;
             if (args->format->has_min) mk[r] = m;
             for (int32_t j = 0; j < VARVE_BLOCK / 4; j++) {
@@ -63,13 +68,9 @@ void varve_packv_any_scalar(const struct varve_packv_args *args) {
         float *const dv = args->dv + (int64_t)b * VARVE_TILE_ROWS;
         float *const mv = args->mv + (int64_t)b * VARVE_TILE_ROWS;
         for (int32_t r = 0; r < VARVE_TILE_ROWS; r++) {
-            int8_t q[VARVE_BLOCK] = {0};
-            float d = 0, m = 0;
-            if (r < args->n_row) {
-                const uint8_t *const piece =
-                    varve_row_piece(args->format, args->rows[r], b * VARVE_BLOCK);
-                args->format->split(piece, VARVE_BLOCK, q, &d, &m);
-            }
+            int8_t q[VARVE_BLOCK];
+            float d, m;
+            split_row(args->format, args->rows, args->n_row, r, b * VARVE_BLOCK, q, &d, &m);
             dv[r] = d;
             if (args->format->has_min) mv[r] = m;
             for (int32_t c = 0; c < VARVE_BLOCK; c++) x[r / 2 * VARVE_BLOCK + c][r % 2] = q[c];
