@@ -96,9 +96,10 @@ VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_forma
     }
     if (!biased) return;
     VEC_UNROLL
-    for (int32_t i = 0; i < 4; i++) all[i] = reduce_4(sum + 4 * i, true);
+    for (int32_t i = 0; i < 4; i++) all[i] = vec_reduce_4(sum + 4 * i, VEC_ADD_I32);
     const __m512i bias = _mm512_set1_epi32(-quant_signed_bias(f));
-    _mm512_store_si512(weights->bias, _mm512_mullo_epi32(reduce_quarters(all, true), bias));
+    _mm512_store_si512(weights->bias,
+                       _mm512_mullo_epi32(vec_reduce_quarters(all, VEC_ADD_I32), bias));
 }
 
 /* One function for all formats and shapes: it runs once for a few tiles. */

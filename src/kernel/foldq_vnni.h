@@ -7,35 +7,6 @@
 
 enum { FOLDQ_VECTORS = VARVE_TILE_ROWS / VEC_LANES };
 
-/* ---- reductions of several vectors ----------------------------------------------------------- */
-
-VEC_INLINE __m512i reduce_step(__m512i a, __m512i b, const bool add) {
-    return add ? _mm512_add_epi32(a, b) : _mm512_max_epu32(a, b);
-}
-
-/* In each quarter, lane i is the maximum, or the sum, of that quarter of x[i]. */
-VEC_INLINE __m512i reduce_4(const __m512i x[4], const bool add) {
-    __m512i y[2];
-    VEC_UNROLL
-    for (int32_t i = 0; i < 2; i++) {
-        y[i] = reduce_step(_mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]),
-                           _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]), add);
-    }
-    return reduce_step(_mm512_unpacklo_epi64(y[0], y[1]), _mm512_unpackhi_epi64(y[0], y[1]), add);
-}
-
-/* Quarter i is the maximum, or the sum, of the quarters of x[i]. */
-VEC_INLINE __m512i reduce_quarters(const __m512i x[4], const bool add) {
-    __m512i y[2];
-    VEC_UNROLL
-    for (int32_t i = 0; i < 2; i++) {
-        y[i] = reduce_step(_mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0x88),
-                           _mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0xDD), add);
-    }
-    return reduce_step(_mm512_shuffle_i32x4(y[0], y[1], 0x88),
-                       _mm512_shuffle_i32x4(y[0], y[1], 0xDD), add);
-}
-
 /* ---- weights ----------------------------------------------------------------------------
  *
  * A weight is the product of two units: p over the largest p of the query, the same for all blocks,
@@ -95,11 +66,11 @@ VEC_INLINE void load_units(const float *p, int32_t n, int32_t n_row, struct unit
             }
             x[k] = largest_lanes(y);
         }
-        all[i] = 4 * i < n ? reduce_4(x, false) : _mm512_setzero_si512();
+        all[i] = 4 * i < n ? vec_reduce_4(x, VEC_MAX_U32) : _mm512_setzero_si512();
     }
     /* a NaN passes */
-    const __m512 largest =
-        _mm512_max_ps(_mm512_set1_ps(0x1p-126f), _mm512_castsi512_ps(reduce_quarters(all, false)));
+    const __m512 largest = _mm512_max_ps(
+        _mm512_set1_ps(0x1p-126f), _mm512_castsi512_ps(vec_reduce_quarters(all, VEC_MAX_U32)));
     _mm512_store_ps(units->largest, largest);
     _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), largest));
     for (int32_t a = 0; a < n; a++) {

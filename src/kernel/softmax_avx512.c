@@ -28,36 +28,14 @@ VEC_INLINE __m512 logits(const struct varve_softmax_args *args, int32_t a, int32
     return _mm512_mask_mov_ps(hidden, valid, x);
 }
 
-VEC_INLINE __m512 reduce_step(__m512 a, __m512 b, const bool add) {
-    return add ? _mm512_add_ps(a, b) : _mm512_max_ps(a, b);
-}
-
-/* In each quarter, lane i is the maximum, or the sum, of that quarter of x[i]. */
-VEC_INLINE __m512 reduce_4(const __m512 x[4], const bool add) {
-    __m512 y[2];
-    VEC_UNROLL
-    for (int32_t i = 0; i < 2; i++) {
-        y[i] = reduce_step(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]),
-                           _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]), add);
-    }
-    return reduce_step(_mm512_shuffle_ps(y[0], y[1], 0x44), _mm512_shuffle_ps(y[0], y[1], 0xEE),
-                       add);
-}
-
 /* Lane i is the maximum, or the sum, of x[i]; of n of them, the other lanes are anything. */
-VEC_INLINE __m512 reduce(const __m512 x[QUERIES], int32_t n, const bool add) {
-    __m512 y[4], z[2];
+VEC_INLINE __m512 reduce(const __m512i x[QUERIES], int32_t n, const enum vec_reduction how) {
+    __m512i y[4];
     VEC_UNROLL
     for (int32_t i = 0; i < 4; i++) {
-        y[i] = 4 * i < n ? reduce_4(x + 4 * i, add) : _mm512_setzero_ps();
+        y[i] = 4 * i < n ? vec_reduce_4(x + 4 * i, how) : _mm512_setzero_si512();
     }
-    VEC_UNROLL
-    for (int32_t i = 0; i < 2; i++) {
-        z[i] = reduce_step(_mm512_shuffle_f32x4(y[2 * i], y[2 * i + 1], 0x88),
-                           _mm512_shuffle_f32x4(y[2 * i], y[2 * i + 1], 0xDD), add);
-    }
-    return reduce_step(_mm512_shuffle_f32x4(z[0], z[1], 0x88),
-                       _mm512_shuffle_f32x4(z[0], z[1], 0xDD), add);
+    return _mm512_castsi512_ps(vec_reduce_quarters(y, how));
 }
 
 /* Queries a0 .. a0 + n - 1; `plain` when all rows are valid and a logit is the score times the
@@ -70,8 +48,8 @@ VEC_INLINE void softmax(const struct varve_softmax_args *args, int32_t a0, int32
     const __mmask16 each = vec_first(n);
     float *const s = args->s + (int64_t)a0 * VARVE_TILE_ROWS;
     float origin[QUERIES] __attribute__((aligned(64)));
-    __m512 of_query[QUERIES];
-    for (int32_t a = n; a % 4 != 0; a++) of_query[a] = hidden;
+    __m512i of_query[QUERIES]; /* floats */
+    for (int32_t a = n; a % 4 != 0; a++) of_query[a] = _mm512_castps_si512(hidden);
     for (int32_t a = 0; a < n; a++) {
         __m512 x[VECTORS];
         VEC_UNROLL
@@ -79,11 +57,12 @@ VEC_INLINE void softmax(const struct varve_softmax_args *args, int32_t a0, int32
             x[v] = logits(args, a0 + a, v * VEC_LANES, plain);
             if (!plain) _mm512_store_ps(s + a * VARVE_TILE_ROWS + v * VEC_LANES, x[v]);
         }
-        of_query[a] = _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
+        of_query[a] = _mm512_castps_si512(
+            _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
     }
     const __m512 old_max = _mm512_maskz_loadu_ps(each, args->m + a0);
     /* the old one stays if it is a NaN */
-    const __m512 max = _mm512_max_ps(reduce(of_query, n, false), old_max);
+    const __m512 max = _mm512_max_ps(reduce(of_query, n, VEC_MAX_F32), old_max);
     /* -inf - -inf is NaN */
     const __mmask16 empty = _mm512_cmp_ps_mask(max, hidden, _CMP_EQ_OQ);
     const __m512 origins = _mm512_mask_mov_ps(max, empty, _mm512_setzero_ps());
@@ -97,9 +76,10 @@ VEC_INLINE void softmax(const struct varve_softmax_args *args, int32_t a0, int32
             p[v] = vec_exp(_mm512_sub_ps(x, _mm512_set1_ps(origin[a])));
             _mm512_store_ps(at, p[v]);
         }
-        of_query[a] = _mm512_add_ps(_mm512_add_ps(p[0], p[1]), _mm512_add_ps(p[2], p[3]));
+        of_query[a] = _mm512_castps_si512(
+            _mm512_add_ps(_mm512_add_ps(p[0], p[1]), _mm512_add_ps(p[2], p[3])));
     }
-    const __m512 total = reduce(of_query, n, true);
+    const __m512 total = reduce(of_query, n, VEC_ADD_F32);
     const __mmask16 begun = _mm512_cmp_ps_mask(old_max, hidden, _CMP_NEQ_UQ);
     const __m512 alpha = _mm512_maskz_mov_ps(begun, vec_exp(_mm512_sub_ps(old_max, origins)));
     const __mmask16 some = _mm512_cmp_ps_mask(alpha, _mm512_setzero_ps(), _CMP_NEQ_UQ);

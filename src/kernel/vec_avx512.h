@@ -209,4 +209,43 @@ VEC_INLINE __m512 vec_tanh(__m512 x) {
     return _mm512_or_ps(_mm512_abs_ps(t), sign);
 }
 
+/* ---- reductions of several vectors, of floats or integers -------------------------------------
+ */
+
+enum vec_reduction { VEC_MAX_F32, VEC_ADD_F32, VEC_MAX_U32, VEC_ADD_I32 };
+
+VEC_INLINE __m512i vec_reduce_step(__m512i a, __m512i b, const enum vec_reduction how) {
+    const __m512 x = _mm512_castsi512_ps(a), y = _mm512_castsi512_ps(b);
+    switch (how) {
+    case VEC_MAX_F32: return _mm512_castps_si512(_mm512_max_ps(x, y));
+    case VEC_ADD_F32: return _mm512_castps_si512(_mm512_add_ps(x, y));
+    case VEC_MAX_U32: return _mm512_max_epu32(a, b);
+    default: return _mm512_add_epi32(a, b);
+    }
+}
+
+/* In each quarter, lane i is what reduces that quarter of x[i]. */
+VEC_INLINE __m512i vec_reduce_4(const __m512i x[4], const enum vec_reduction how) {
+    __m512i y[2];
+    VEC_UNROLL
+    for (int32_t i = 0; i < 2; i++) {
+        y[i] = vec_reduce_step(_mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]),
+                               _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]), how);
+    }
+    return vec_reduce_step(_mm512_unpacklo_epi64(y[0], y[1]), _mm512_unpackhi_epi64(y[0], y[1]),
+                           how);
+}
+
+/* Quarter i is what reduces the quarters of x[i]. */
+VEC_INLINE __m512i vec_reduce_quarters(const __m512i x[4], const enum vec_reduction how) {
+    __m512i y[2];
+    VEC_UNROLL
+    for (int32_t i = 0; i < 2; i++) {
+        y[i] = vec_reduce_step(_mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0x88),
+                               _mm512_shuffle_i32x4(x[2 * i], x[2 * i + 1], 0xDD), how);
+    }
+    return vec_reduce_step(_mm512_shuffle_i32x4(y[0], y[1], 0x88),
+                           _mm512_shuffle_i32x4(y[0], y[1], 0xDD), how);
+}
+
 #endif
