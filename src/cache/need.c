@@ -7,12 +7,17 @@
 #include "format/format.h"
 #include "kernel/context.h"
 
+/* What a write stages; a few rows go to their places at once. */
+static int64_t staged_rows(int64_t n_step) { return n_step > VARVE_AGE_ROOM ? n_step : 0; }
+
+static struct varve_size staged_bytes(size_t row_bytes, int64_t n_step) {
+    return varve_size_round(varve_slots_bytes(row_bytes, staged_rows(n_step)), VARVE_ALIGN);
+}
+
 struct varve_twins_need varve_twins_need(int64_t n_value, int64_t n_cell, int64_t ring_rows,
                                          int64_t n_step) {
     const size_t row_bytes = varve_twins_row_bytes(n_value);
     const int64_t n_slot = ring_rows < n_cell ? ring_rows : n_cell;
-    const struct varve_size staged = varve_size_round(
-        varve_slots_bytes(row_bytes, n_step > VARVE_AGE_ROOM ? n_step : 0), VARVE_ALIGN);
     const int64_t n_live = n_slot + n_step;
     struct varve_size tables = varve_hot_grown(varve_size_of(sizeof(struct varve_slab *)));
     tables = varve_size_add(tables, sizeof(struct varve_twins));
@@ -20,7 +25,8 @@ struct varve_twins_need varve_twins_need(int64_t n_value, int64_t n_cell, int64_
         tables, varve_size_mul(varve_size_of((size_t)n_live), sizeof(struct varve_run)));
     tables = varve_size_sum(
         tables, varve_size_mul(varve_size_of((size_t)n_step), sizeof(struct varve_place)));
-    return (struct varve_twins_need){varve_slab_bytes(row_bytes, n_slot), tables, staged, n_live};
+    return (struct varve_twins_need){varve_slab_bytes(row_bytes, n_slot), tables,
+                                     staged_bytes(row_bytes, n_step), n_live};
 }
 
 /* Bytes of n rows in rings of a tensor. */
@@ -56,12 +62,11 @@ enum varve_status varve_twins_plan(const struct varve_context *context,
     const int64_t wanted = p.shared ? p.n_row_max : n_sequence * ring;
     const int64_t n_row = wanted < p.n_row_max ? wanted : p.n_row_max;
     const int64_t n_sink = n_sequence * known.n_sink < n_row ? n_sequence * known.n_sink : n_row;
-    const int64_t n_staged = n_step > VARVE_AGE_ROOM ? n_step : 0;
     const struct varve_size hot = rings_bytes(row_bytes, ring, n_row);
-    const struct varve_size staging =
-        varve_size_round(varve_slots_bytes(row_bytes, n_staged), VARVE_ALIGN);
-    const struct varve_size runs = varve_size_mul(
-        varve_size_of((size_t)runs_in_order(n_row + n_staged)), sizeof(struct varve_run));
+    const struct varve_size staging = staged_bytes(row_bytes, n_step);
+    const struct varve_size runs =
+        varve_size_mul(varve_size_of((size_t)runs_in_order(n_row + staged_rows(n_step))),
+                       sizeof(struct varve_run));
     const struct varve_size places =
         varve_size_mul(varve_size_of((size_t)n_step), sizeof(struct varve_place));
     const struct varve_size tables =
