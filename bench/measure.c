@@ -94,15 +94,3 @@ int64_t measure_last_level_cache(void) {
     const int64_t guess = 32 << 20;
     return total > 0 ? total : guess;
 }
-
-int64_t measure_available_memory(void) {
-    FILE *const file = fopen("/proc/meminfo", "re");
-    char line[128];
-    long long kib = -1;
-    if (file == NULL) return INT64_MAX;
-    while (kib < 0 && fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "MemAvailable: %lld kB", &kib) != 1) kib = -1;
-    }
-    fclose(file);
-    return kib < 0 ? INT64_MAX : (int64_t)kib << 10;
-}

@@ -20,7 +20,4 @@ void measure_read(const void *data, size_t bytes, int n_thread);
 /* Last-level cache of the CPUs that this process may use, in bytes (all instances). */
 int64_t measure_last_level_cache(void);
 
-/* Memory that can be had without swapping, in bytes; INT64_MAX when the system does not say. */
-int64_t measure_available_memory(void);
-
 #endif

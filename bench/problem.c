@@ -55,8 +55,8 @@ static bool sizes_fit(struct bench_problem *p) {
         /* the turned V, and what the products with K and their softmax take */
         needed += c->n_layer * p->v_bytes + 4 * c->n_head * c->n_query * c->n_row;
     }
-    const int64_t available = measure_available_memory();
-    if (needed > available / 10 * 9) {
+    const int64_t available = cli_available_memory();
+    if (available > 0 && needed > available / 10 * 9) {
         cli_say("bench: this case needs %" PRId64 " MiB, and %" PRId64 " MiB are available; take "
                 "fewer rows, queries or layers",
                 needed >> 20, available >> 20);

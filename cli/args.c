@@ -111,3 +111,16 @@ int64_t cli_usable_cpus(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 4;
 }
+
+int64_t cli_available_memory(void) {
+    FILE *file = fopen("/proc/meminfo", "re");
+    char line[128];
+    long long kib = 0;
+    while (file != NULL && kib == 0 && fgets(line, sizeof(line), file) != NULL) {
+        (void)sscanf(line, "MemAvailable: %lld kB", &kib);
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return (int64_t)kib << 10;
+}

@@ -30,6 +30,9 @@ bool cli_sinks(const char *option, const char *value, int64_t *out);     /* rows
 /* CPUs that this process may use: the default number of threads. */
 int64_t cli_usable_cpus(void);
 
+/* Memory that can be had without swapping, in bytes; 0 when the system does not say. */
+int64_t cli_available_memory(void);
+
 /* Subcommands. argv[0] is the name to show in messages, as in "varve exec". */
 int cmd_exec(int argc, char **argv);
 int cmd_run(int argc, char **argv);

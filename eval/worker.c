@@ -14,8 +14,6 @@
 
 #include "varve/ggml.h"
 
-#include "ggml-backend.h"
-
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,11 +186,9 @@ static enum engine_status probe_decode(struct worker *w, int32_t chunk) {
 /* ---- chunks --------------------------------------------------------------------------------- */
 
 static uint64_t attention_nodes(void) {
-    ggml_backend_reg_t reg = ggml_backend_reg_by_name(VARVE_GGML_NAME);
+    varve_ggml_counters_fn counters = (varve_ggml_counters_fn)back_ends_varve(VARVE_GGML_COUNTERS);
     struct varve_ggml_counters c = {0};
-    if (reg != NULL) {
-        varve_ggml_counters_fn counters =
-            (varve_ggml_counters_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_COUNTERS);
+    if (counters != NULL) {
         counters(&c, sizeof(c));
     }
     return c.attention_nodes;
@@ -204,12 +200,7 @@ static void take_bytes(struct worker *w) {
     f->values_k = w->kv.values_k;
     f->values_v = w->kv.values_v;
     f->bytes_cold = w->kv.bytes;
-    ggml_backend_reg_t reg = ggml_backend_reg_by_name(VARVE_GGML_NAME);
-    if (reg == NULL) {
-        return;
-    }
-    varve_ggml_account_fn account =
-        (varve_ggml_account_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_ACCOUNT);
+    varve_ggml_account_fn account = (varve_ggml_account_fn)back_ends_varve(VARVE_GGML_ACCOUNT);
     struct varve_ggml_account a = {0};
     if (account != NULL && account(0, &a, sizeof(a))) { /* the only context that is alive */
         f->bytes_hot = a.bytes_hot;

@@ -1,4 +1,5 @@
 /* What a reserved graph tells: cache tensors, who attends to them, masks. */
+#include "back_ends.h"
 #include "plan.h"
 
 #include <stdlib.h>
@@ -37,7 +38,7 @@ static bool is_attention(const struct ggml_tensor *node) {
     return node->op == GGML_OP_FLASH_ATTN_EXT;
 }
 
-/* Attention nodes that read a tensor, and tensors that any of them reads. */
+/* Attention nodes that read a tensor. */
 static int readers(struct ggml_cgraph *graph, const struct ggml_tensor *root) {
     int n = 0;
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
@@ -62,6 +63,7 @@ static int64_t window_of(struct ggml_cgraph *graph, const struct ggml_tensor *k,
     return k->ne[1] < most || least == most ? n_swa : 0;
 }
 
+/* Tensors that attention nodes read. */
 static int64_t n_attended(struct ggml_cgraph *graph) {
     struct seen roots = {0};
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
@@ -99,10 +101,7 @@ static int32_t layer_of(const struct ggml_tensor *node) {
 
 static void ask(struct plan_layer *layer, const struct ggml_tensor *node,
                 const struct varve_ggml_need_params *params) {
-    ggml_backend_reg_t reg = ggml_backend_reg_by_name(VARVE_GGML_NAME);
-    varve_ggml_need_fn need =
-        reg != NULL ? (varve_ggml_need_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_NEED)
-                    : NULL;
+    varve_ggml_need_fn need = (varve_ggml_need_fn)back_ends_varve(VARVE_GGML_NEED);
     if (need == NULL || !need(node, params, &layer->need, sizeof(layer->need))) {
         layer->need.declined = "the plug-in does not answer";
     }
@@ -111,7 +110,7 @@ static void ask(struct plan_layer *layer, const struct ggml_tensor *node,
 /* A layer by its attention node. False: no memory. */
 static bool add_layer(struct plan_figures *f, struct ggml_cgraph *graph,
                       const struct ggml_tensor *node, const struct plan_options *options,
-                      struct seen *roots) {
+                      int64_t n_tensor, struct seen *roots) {
     const struct ggml_tensor *k = root_of(node->src[1]);
     const struct ggml_tensor *v = root_of(node->src[2]);
     struct plan_layer *more = realloc(f->layers, (f->n_layer + 1) * sizeof(*more));
@@ -123,7 +122,7 @@ static bool add_layer(struct plan_figures *f, struct ggml_cgraph *graph,
     const struct varve_ggml_need_params params = {.struct_bytes = sizeof(params),
                                                   .n_sequence = (int32_t)options->n_slot,
                                                   .n_thread = (int32_t)options->n_threads,
-                                                  .n_tensor = n_attended(graph),
+                                                  .n_tensor = n_tensor,
                                                   .window = window_of(graph, k, f->n_swa),
                                                   .reread_k = readers(graph, k) > 1,
                                                   .reread_v = readers(graph, v) > 1};
@@ -187,11 +186,12 @@ static uint64_t graphs_bytes(struct ggml_cgraph *graph) {
 bool collect_graph(struct plan_figures *f, struct ggml_cgraph *graph,
                    const struct plan_options *options) {
     struct seen roots = {0};
+    const int64_t n_tensor = n_attended(graph);
     bool ok = true;
     f->graphs = graphs_bytes(graph);
     for (int i = 0; i < ggml_graph_n_nodes(graph) && ok; i++) {
         const struct ggml_tensor *node = ggml_graph_node(graph, i);
-        ok = !is_attention(node) || add_layer(f, graph, node, options, &roots);
+        ok = !is_attention(node) || add_layer(f, graph, node, options, n_tensor, &roots);
     }
     ok = ok && add_others(f, graph, &roots);
     free(roots.tensor);

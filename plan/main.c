@@ -23,11 +23,7 @@
 static bool take_settings(struct plan_options *o) {
     static char tiers[32] = "none";
     struct varve_ggml_account now = {0};
-    ggml_backend_reg_t reg = ggml_backend_reg_by_name(VARVE_GGML_NAME);
-    varve_ggml_account_fn account =
-        reg != NULL
-            ? (varve_ggml_account_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_ACCOUNT)
-            : NULL;
+    varve_ggml_account_fn account = (varve_ggml_account_fn)back_ends_varve(VARVE_GGML_ACCOUNT);
     if (account == NULL || !account(-1, &now, sizeof(now))) {
         cli_say("plan: the plug-in does not answer; unset VARVE_DISABLE, or build it anew");
         return false;
@@ -45,19 +41,6 @@ static bool prepare(struct plan_options *o) {
     log_begin();
     return launch_find_library("libggml-varve.so", plugin, sizeof(plugin)) &&
            launch_set_tiers(&o->tiers) && back_ends_load(plugin) && take_settings(o);
-}
-
-static uint64_t available_bytes(void) {
-    FILE *file = fopen("/proc/meminfo", "r");
-    char line[128];
-    unsigned long long kib = 0;
-    while (file != NULL && kib == 0 && fgets(line, sizeof(line), file) != NULL) {
-        (void)sscanf(line, "MemAvailable: %llu kB", &kib);
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return (uint64_t)kib << 10;
 }
 
 /* ---- the plan ------------------------------------------------------------------------------- */
@@ -117,7 +100,7 @@ static bool make_plan(struct plan *plan, struct plan_model *model, struct plan_o
     }
     plan->model = model;
     plan->ram_given = o->ram > 0;
-    plan->ram = plan->ram_given ? (uint64_t)o->ram : available_bytes();
+    plan->ram = plan->ram_given ? (uint64_t)o->ram : (uint64_t)cli_available_memory();
     const int64_t n_ctx = o->n_ctx > 0 ? o->n_ctx : default_context(model);
     if (!probe_context(model, o->type_k, o->type_v, n_ctx, &plan->figures, &reason)) {
         cli_say("llama.cpp makes no context of %lld tokens with a cache of type %s and %s: %s",

@@ -2,6 +2,8 @@
 
 #include "args.h"
 
+#include "varve/ggml.h"
+
 #include "ggml-backend.h"
 
 #include <dlfcn.h>
@@ -48,6 +50,11 @@ bool back_ends_load(const char *plugin) {
         return false;
     }
     return true;
+}
+
+void *back_ends_varve(const char *name) {
+    ggml_backend_reg_t reg = ggml_backend_reg_by_name(VARVE_GGML_NAME);
+    return reg != NULL ? ggml_backend_reg_get_proc_address(reg, name) : NULL;
 }
 
 enum ggml_type back_ends_type(const char *name) {

@@ -10,6 +10,10 @@
  * False after a line. */
 bool back_ends_load(const char *plugin);
 
+/* A function of the plug-in, by its name in varve/ggml.h; NULL: no plug-in, or none of that name.
+ */
+void *back_ends_varve(const char *name);
+
 /* GGML_TYPE_COUNT for a name that ggml does not know. */
 enum ggml_type back_ends_type(const char *name);
 

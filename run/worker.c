@@ -1,11 +1,10 @@
 #include "worker.h"
 
 #include "args.h"
+#include "back_ends.h"
 #include "report.h"
 #include "session.h"
 #include "stop.h"
-
-#include "ggml-backend.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -128,14 +127,8 @@ static void take_figures(struct worker *w) {
     r->n_ctx = llama_n_ctx(s->context);
     r->bytes_cold = s->kv.bytes;
     r->bytes_f16 = s->kv.bytes_f16;
-    ggml_backend_reg_t reg = ggml_backend_reg_by_name(VARVE_GGML_NAME);
-    if (reg == NULL) {
-        return;
-    }
-    varve_ggml_counters_fn counters =
-        (varve_ggml_counters_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_COUNTERS);
-    varve_ggml_account_fn account =
-        (varve_ggml_account_fn)ggml_backend_reg_get_proc_address(reg, VARVE_GGML_ACCOUNT);
+    varve_ggml_counters_fn counters = (varve_ggml_counters_fn)back_ends_varve(VARVE_GGML_COUNTERS);
+    varve_ggml_account_fn account = (varve_ggml_account_fn)back_ends_varve(VARVE_GGML_ACCOUNT);
     if (counters != NULL) {
         counters(&r->counters, sizeof(r->counters));
     }
