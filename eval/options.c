@@ -14,11 +14,9 @@ static const char doc[] =
     "is given beside the bytes that it takes, with everything counted. Tables go to stdout, "
     "progress to stderr."
     "\vA configuration is TYPE or TYPE/TYPE (K/V), then +wN for the N most recent rows in F16, +sN "
-    "for "
-    "the first N (default: 4 with +wN, else 0), +norot for no rotation of quantized rows, +stock "
-    "for "
-    "llama.cpp's own attention. --configs takes a list separated by commas, or the name of a file "
-    "with one configuration in a line.\n\n"
+    "for the first N (default: 4 with +wN, else 0), +norot for no rotation of quantized rows, "
+    "+stock for llama.cpp's own attention. --configs takes a list separated by commas, or the name "
+    "of a file with one configuration in a line.\n\n"
     "To each one with a window those of its bytes without a window and the next larger uniform "
     "type are added (--no-partners leaves them out).\n\n"
     "Examples:\n"
@@ -54,8 +52,7 @@ static const struct argp_option option_list[] = {
      0},
     {"configs", KEY_CONFIGS, "LIST", 0,
      "Configurations, or a file with them (default: uniform and mixed types, and windows from 64 "
-     "to "
-     "1024 rows)",
+     "to 1024 rows)",
      0},
     {"ctx", 'c', "N", 0, "Tokens of a chunk, which has the context for itself (default: 2048)", 0},
     {"chunks", KEY_CHUNKS, "N", 0, "Chunks of each text; 0 takes all of it (default: 1)", 0},

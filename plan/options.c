@@ -5,12 +5,13 @@
 #include <argp.h>
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const char doc[] =
     "Says what a model takes in memory on llama.cpp with varve: per layer and in total, and how "
-    "long "
-    "a context fits. Only the header of the model file is read; nothing of that size is allocated."
+    "long a context fits. Only the header of the model file is read; nothing of that size is "
+    "allocated."
     "\vExamples:\n"
     "  varve plan -m model.gguf\n"
     "  varve plan -m model.gguf --ram 16G --ctk q8_0 --ctv q5_1 --tiers f16:512\n"
@@ -95,27 +96,21 @@ static const struct argp_option option_list[] = {
     {0},
 };
 
-static bool read_number(const char *option, const char *arg, int64_t max, int64_t *out) {
-    return cli_integer(option, arg, 1, max, out);
-}
-
 static bool read_dimension(int key, const char *arg, struct plan_options *o) {
     const struct dimension *d = &dimensions[key - KEY_DIMENSION];
     int64_t *const to = (int64_t *)(void *)((char *)&o->dimensions + d->offset);
-    char name[32] = "--";
-    for (size_t i = 0; d->name[i] != '\0' && i + 3 < sizeof(name); i++) {
-        name[i + 2] = d->name[i];
-    }
-    return read_number(name, arg, DIMENSION_MAX, to);
+    char name[32];
+    snprintf(name, sizeof(name), "--%s", d->name);
+    return cli_integer(name, arg, 1, DIMENSION_MAX, to);
 }
 
 static bool read_option(int key, char *arg, struct plan_options *o, bool *known) {
     switch (key) {
     case 'm': o->model = arg; return true;
-    case 'c': return read_number("-c", arg, 1 << 24, &o->n_ctx);
-    case 'u': return read_number("-u", arg, 65536, &o->n_ubatch);
-    case 't': return read_number("-t", arg, 1024, &o->n_threads);
-    case KEY_SLOTS: return read_number("--slots", arg, 256, &o->n_slot);
+    case 'c': return cli_integer("-c", arg, 1, 1 << 24, &o->n_ctx);
+    case 'u': return cli_integer("-u", arg, 1, 65536, &o->n_ubatch);
+    case 't': return cli_integer("-t", arg, 1, 1024, &o->n_threads);
+    case KEY_SLOTS: return cli_integer("--slots", arg, 1, 256, &o->n_slot);
     case KEY_UNIFIED: o->unified = true; return true;
     case KEY_RAM: return cli_bytes("--ram", arg, &o->ram);
     case KEY_TYPE_K: return (o->type_k = cli_cache_type("--ctk", arg)) != NULL;
