@@ -21,6 +21,8 @@ struct side {
     int64_t n_value, row_bytes;
     const float *values; /* rows that are written */
     stock_from_float_fn from_float;
+    bool encodes; /* varve has an encoder with stock's bytes */
+    enum varve_encoder encoder;
     struct varve_twins **twins; /* of each layer; NULL entries: a float cache has none */
 };
 
@@ -53,6 +55,8 @@ static void add_side(struct mixed *m, struct side *side, enum varve_format forma
     side->n_value = n_value;
     side->row_bytes = (int64_t)row_bytes;
     side->from_float = stock_from_float(format);
+    side->encodes = varve_encoder_find(m->problem->context, format, side->from_float,
+                                       &side->encoder) == VARVE_OK;
     side->twins = measure_allocate((size_t)c->n_layer * sizeof(struct varve_twins *));
     for (int64_t i = 0; i < c->n_layer; i++) {
         const struct varve_twins_params params = {.struct_bytes = sizeof params,
@@ -67,11 +71,14 @@ static void add_side(struct mixed *m, struct side *side, enum varve_format forma
     }
 }
 
-/* One row: the bytes of ggml's quantizer, and the twin. */
+/* One row: the bytes of ggml's quantizer, and the twin. As the plug-in writes it. */
 static void write_row(const struct mixed *m, const struct side *side, int64_t layer, int64_t i,
                       const float *values) {
-    side->from_float(values, cold_of(m, side, layer) + m->cells[i] * side->row_bytes,
-                     side->n_value);
+    char *const row = cold_of(m, side, layer) + m->cells[i] * side->row_bytes;
+    if (!side->encodes || varve_encode(m->problem->context, side->format, side->encoder, values,
+                                       side->n_value, row) != VARVE_OK) {
+        side->from_float(values, row, side->n_value);
+    }
     if (side->twins[layer] != NULL) varve_twins_write_row(side->twins[layer], i, values);
 }
 

@@ -59,8 +59,8 @@ static const struct argp_option options[] = {
      "(default: VARVE_HOT_MAX, else 0, no limit but a few windows for each layer)",
      0},
     {"isa", KEY_ISA, "LEVEL", 0,
-     "Highest instruction set to use: scalar, avx2, avx512, vnni, vbmi; on ARM scalar, neon, "
-     "dotprod, i8mm (default: the best of this CPU)",
+     "Highest instruction set to use: scalar, avx2, avxvnni, avx512, vnni, vbmi; on ARM scalar, "
+     "neon, dotprod, i8mm (default: the best of this CPU)",
      0},
     {0},
 };

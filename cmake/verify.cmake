@@ -15,3 +15,14 @@ target_link_libraries(varve-verify PRIVATE varve_internal m Threads::Threads)
 set_target_properties(varve-verify PROPERTIES LINKER_LANGUAGE C)
 add_library(varve_check_library STATIC $<TARGET_OBJECTS:varve_check_objs>)
 set_target_properties(varve_check_library PROPERTIES LINKER_LANGUAGE C)
+
+# The checker once more, with the AVX-VNNI kernels in the EVEX encoding of the same instructions: for
+# machines that have AVX-512 VNNI and not AVX-VNNI. There all but the encoding of two instructions is
+# checked. What the library has too comes from these objects, since they are linked first.
+if(VARVE_ARCH STREQUAL "x86")
+  file(GLOB evex_sources CONFIGURE_DEPENDS src/kernel/*_avxvnni.c)
+  varve_isa_sources(evex_sources)
+  add_executable(varve-verify-evex $<TARGET_OBJECTS:varve_check_objs> ${evex_sources} src/base/isa.c)
+  target_compile_definitions(varve-verify-evex PRIVATE VARVE_AVXVNNI_AS_EVEX VARVE_BUILD)
+  target_link_libraries(varve-verify-evex PRIVATE varve_internal m Threads::Threads)
+endif()

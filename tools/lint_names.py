@@ -10,7 +10,7 @@ import linting
 KERNELS = linting.ROOT / "src" / "kernel"
 LISTED = re.compile(r"VARVE_KERNEL\(\s*(\w+),\s*[^,]*,\s*(\w+),\s*(varve_\w+)\s*\)")
 # A function, or a line of a list by which a file defines one kernel for each format.
-DEFINED = re.compile(r"^(?:void\s+(varve_\w+)\s*\(\s*const\s+struct\s+varve_\w+_args\b[^;{]*\{|"
+DEFINED = re.compile(r"^(?:(?:void|bool|uint64_t)\s+(varve_\w+)\s*\(\s*const\s+struct\s+varve_\w+_args\b[^;{]*\{|"
                      r"[A-Z_]+\((varve_\w+),)", re.M)
 SYMBOL = re.compile(r"^varve_([a-z]+)_(?:[a-z0-9]+_)+([a-z0-9]+)$")
 CONTRACT = re.compile(r"^/\* (\w+): ", re.M)

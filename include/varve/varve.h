@@ -132,6 +132,15 @@ VARVE_API enum varve_status varve_format_encode(enum varve_format format, const 
 VARVE_API enum varve_status varve_format_decode(enum varve_format format, const void *src,
                                                 int64_t n_values, float *dst);
 
+/* Whose bytes. ggml has several encoders for q8_0, which round differently; of the other formats
+ * there is one, and all of these mean it. docs/FORMATS.md 4. */
+enum varve_encoder {
+    VARVE_ENCODER_REFERENCE = 0, /* x * (1 / d), half away from zero: varve_format_encode */
+    VARVE_ENCODER_AVX = 1,       /* x * (127 / amax), half to even: ggml-cpu on x86-64 */
+    VARVE_ENCODER_NEON = 2       /* x * (1 / d), half to even: ggml-cpu on 64-bit ARM */
+};
+#define VARVE_ENCODER_COUNT 3
+
 /* ----------------------------------------------------------------------------------- context */
 
 enum varve_log_level { VARVE_LOG_ERROR = 0, VARVE_LOG_INFO = 1 };
@@ -188,6 +197,35 @@ VARVE_API const char *varve_context_isa(const struct varve_context *context);
  *  @threads safe.
  *  @see    docs/DESIGN.md 4 */
 VARVE_API const char *varve_isa_name(int32_t i, bool *available);
+
+/** Writes a row as varve_format_encode does, with the kernels of the context and by any of ggml's
+ *  encoders.
+ *  @units  as varve_format_encode.
+ *  @owns   both buffers stay the caller's and must not overlap.
+ *  @errors as varve_format_encode. VARVE_ERROR_UNSUPPORTED, with anything in dst, for encoders
+ *          other than the reference one where a block holds a NaN, an infinity, or values so small
+ *          that the reciprocal of its step overflows: there the encoder itself has to be asked.
+ *  @threads safe.
+ *  @see    varve_encoder_find */
+VARVE_API enum varve_status varve_encode(const struct varve_context *context,
+                                         enum varve_format format, enum varve_encoder encoder,
+                                         const float *src, int64_t n_values, void *dst);
+
+/* A function that encodes a row, as ggml has them. */
+typedef void varve_from_float_fn(const float *src, void *dst, int64_t n_values);
+
+/** Finds the encoder whose bytes a function writes, by comparing both on blocks that tell encoders
+ *  apart: ties, values a few units in the last place beside them, steps of many sizes, NaN.
+ *  @units  theirs is given n_values floats, a multiple of 32, and room for their row.
+ *  @owns   nothing; theirs is not kept.
+ *  @errors VARVE_ERROR_ARGUMENT; VARVE_ERROR_UNSUPPORTED where none writes the same bytes, or where
+ *          this library has no kernel that would be faster.
+ *  @threads safe; takes some 100 microseconds.
+ *  @see    docs/FORMATS.md 4 */
+VARVE_API enum varve_status varve_encoder_find(const struct varve_context *context,
+                                               enum varve_format format,
+                                               varve_from_float_fn *theirs,
+                                               enum varve_encoder *encoder);
 
 /* --------------------------------------------------------------------------------- attention */
 

@@ -2,6 +2,7 @@
 #ifndef VARVE_BASE_FP16_H
 #define VARVE_BASE_FP16_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -51,6 +52,8 @@ static inline uint16_t varve_f32_to_f16(float f) {
     const uint32_t even = (magnitude >> 13) & 1u;
     return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xFFFu + even) >> 13));
 }
+
+static inline bool varve_f16_is_finite(uint16_t h) { return (h & 0x7C00u) != 0x7C00u; }
 
 static inline float varve_bf16_to_f32(uint16_t h) { return varve_bits_to_f32((uint32_t)h << 16); }
 

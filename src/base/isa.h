@@ -5,14 +5,18 @@
 #include <stdbool.h>
 
 enum varve_isa {
-#define VARVE_ISA(suffix, name, text) VARVE_ISA_##suffix,
+#define VARVE_ISA(suffix, base, name, text) VARVE_ISA_##suffix,
 #include "base/isa.inc"
 #undef VARVE_ISA
     VARVE_ISA_COUNT
 };
 
-/* Name of a level, NULL outside the enum. */
+/* Name of a level, and what a CPU must have for it; NULL outside the enum. */
 const char *varve_isa_text(enum varve_isa isa);
+const char *varve_isa_needs(enum varve_isa isa);
+
+/* Whether the bundle `isa` contains `level`; it contains itself. */
+bool varve_isa_contains(enum varve_isa isa, enum varve_isa level);
 
 /* Whether CPU and operating system have the level. */
 bool varve_isa_available(enum varve_isa isa);

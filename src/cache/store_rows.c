@@ -55,6 +55,15 @@ static void gather(const struct varve_store *side, const struct varve_cache_rows
     }
 }
 
+/* The kernel declines what only the definition of the format covers, and has no float formats. */
+static void encode_row(const struct varve_cache *cache, const struct varve_store *side, void *row) {
+    const struct varve_format_traits *const traits = varve_format_traits(side->format);
+    const struct varve_encode_args args = {traits, VARVE_ENCODER_REFERENCE, side->n_value,
+                                           cache->row, row};
+    varve_encode_fn *const encode = cache->context->kernels.encode[side->format].run;
+    if (encode == NULL || !encode(&args)) traits->encode(cache->row, side->n_value, row);
+}
+
 /* The first rows of the sequence are pinned, whoever attends to them. */
 static void pin(struct varve_cache *cache, struct varve_twins *twins, int64_t n) {
     const int64_t n_sink = cache->hot->p.n_sink, end = cache->n_row + n;
@@ -71,10 +80,9 @@ static void append_side(struct varve_cache *cache, struct varve_store *side,
         varve_twins_prune(twins);
         hot = varve_twins_write(twins, cache->cells, n) == VARVE_OK;
     }
-    const struct varve_format_traits *const traits = varve_format_traits(side->format);
     for (int64_t i = 0; i < n; i++) {
         gather(side, rows, i, cache->row);
-        traits->encode(cache->row, side->n_value, varve_store_row(side, cache->n_row + i));
+        encode_row(cache, side, varve_store_row(side, cache->n_row + i));
         if (hot) varve_twins_write_row(twins, i, cache->row);
     }
     if (hot) pin(cache, twins, n);

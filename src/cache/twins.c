@@ -3,9 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "base/checked.h"
 #include "cache/age.h"
 #include "format/format.h"
@@ -18,7 +15,9 @@ static const char *cold_row(const struct varve_twins *twins, int64_t cell) {
 }
 
 static uint64_t fingerprint(const struct varve_twins *twins, int64_t cell) {
-    return XXH3_64bits(cold_row(twins, cell), twins->cold_bytes);
+    const struct varve_fingerprint_args args = {(const uint8_t *)cold_row(twins, cell),
+                                                twins->cold_bytes};
+    return twins->hot->context->kernels.fingerprint.run(&args);
 }
 
 bool varve_twins_fresh(const struct varve_twins *twins, const struct varve_run *run, int32_t row) {
@@ -412,21 +411,14 @@ enum varve_status varve_twins_write(struct varve_twins *twins, const int64_t *ce
     return VARVE_OK;
 }
 
-static bool all_finite(const uint16_t *h, int64_t n) {
-    uint16_t any = 0;
-    for (int64_t i = 0; i < n; i++) any |= (uint16_t)((h[i] & 0x7C00u) == 0x7C00u);
-    return any == 0;
-}
-
 void varve_twins_write_row(struct varve_twins *twins, int64_t i, const float *values) {
     if (i >= twins->n_place || twins->place[i].slab == NULL) return;
     const struct varve_place *const place = &twins->place[i];
     struct varve_slab *const slab = place->slab;
     char *const row = slab->data + (size_t)place->slot * twins->row_bytes;
     const struct varve_narrow_args args = {twins->p.n_value, values, (uint16_t *)(void *)row};
-    twins->hot->context->kernels.narrow.run(&args);
     /* A value beyond F16 has no twin: with a fingerprint that is wrong on purpose it is stale. */
-    const bool fits = all_finite(args.h, args.n);
+    const bool fits = twins->hot->context->kernels.narrow.run(&args);
     const uint64_t print = fingerprint(twins, place->cell);
     slab->print[place->slot] = fits ? print : ~print;
 }

@@ -8,7 +8,7 @@
 #include "kernel/kernels.inc"
 #undef VARVE_KERNEL
 
-/* Fills the table with the best kernel of each slot whose level is at most `isa`. */
+/* Fills the table with the best kernel of each slot among the levels that `isa` contains. */
 void varve_kernels_select(enum varve_isa isa, struct varve_kernels *kernels);
 
 #endif

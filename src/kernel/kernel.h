@@ -23,6 +23,7 @@
 #define VARVE_KERNEL_KERNEL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/isa.h"
@@ -235,14 +236,35 @@ struct varve_quantq_args {
 };
 typedef void varve_quantq_fn(const struct varve_quantq_args *args);
 
+/* encode: a row of F32 in a quantized format, byte for byte what ggml's encoders write
+ * (docs/FORMATS.md 3 and 4). False, with anything in `row`, where a block is out of the ordinary:
+ * it has a NaN or an infinity, or the reciprocal of its step overflows. The scalar kernel declines
+ * none for the reference encoder, and every kernel declines the same rows for the others. */
+struct varve_encode_args {
+    const struct varve_format_traits *format;
+    enum varve_encoder encoder;
+    int64_t n;      /* a multiple of 32 */
+    const float *x; /* no alignment */
+    uint8_t *row;
+};
+typedef bool varve_encode_fn(const struct varve_encode_args *args);
+
 /* narrow: F32 to F16, nearest-even, as IEEE has it: subnormals kept, too large gives infinity, NaN
- * some NaN. Every ISA gives the same bits but for the payload of NaN. */
+ * some NaN. Every ISA gives the same bits but for the payload of NaN. True if all of h is finite.
+ */
 struct varve_narrow_args {
     int64_t n;
     const float *x; /* no alignment */
     uint16_t *h;    /* n of them are written */
 };
-typedef void varve_narrow_fn(const struct varve_narrow_args *args);
+typedef bool varve_narrow_fn(const struct varve_narrow_args *args);
+
+/* fingerprint: XXH3, 64 bits, without a seed. */
+struct varve_fingerprint_args {
+    const uint8_t *row;
+    size_t bytes;
+};
+typedef uint64_t varve_fingerprint_fn(const struct varve_fingerprint_args *args);
 
 /* One slot of the table: a function and the ISA level it came from. */
 #define VARVE_SLOT(type)    \
@@ -253,8 +275,8 @@ typedef void varve_narrow_fn(const struct varve_narrow_args *args);
     }
 
 /* The kernels of one ISA mask: a value, so that two tables can live in one process. No slot is
- * NULL but foldq, packk and packv of float formats. The per-format score slot is q8 for quantized
- * formats and exact for float formats. */
+ * NULL but foldq, packk, packv and encode of float formats. The per-format score slot is q8 for
+ * quantized formats and exact for float formats. */
 struct varve_kernels {
     enum varve_isa isa;
     VARVE_SLOT(varve_score_fn) score[VARVE_FORMAT_COUNT];
@@ -266,11 +288,13 @@ struct varve_kernels {
     VARVE_SLOT(varve_packscore_fn) packscore;
     VARVE_SLOT(varve_packv_fn) packv[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_packfold_fn) packfold;
+    VARVE_SLOT(varve_encode_fn) encode[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_tilescore_fn) tilescore[2]; /* [0] exact, [1] q8 */
     VARVE_SLOT(varve_tilefold_fn) tilefold;
     VARVE_SLOT(varve_softmax_fn) softmax;
     VARVE_SLOT(varve_quantq_fn) quantq;
     VARVE_SLOT(varve_narrow_fn) narrow;
+    VARVE_SLOT(varve_fingerprint_fn) fingerprint;
 };
 
 #endif

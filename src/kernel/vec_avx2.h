@@ -22,11 +22,42 @@ VEC_INLINE vec_f32 vec_all(float x) { return _mm256_set1_ps(x); }
 VEC_INLINE vec_f32 vec_mul(vec_f32 a, vec_f32 b) { return _mm256_mul_ps(a, b); }
 VEC_INLINE vec_f32 vec_fma(vec_f32 a, vec_f32 b, vec_f32 c) { return _mm256_fmadd_ps(a, b, c); }
 VEC_INLINE vec_f32 vec_to_f32(vec_i32 i) { return _mm256_cvtepi32_ps(i); }
+VEC_INLINE vec_f32 vec_add(vec_f32 a, vec_f32 b) { return _mm256_add_ps(a, b); }
+VEC_INLINE vec_f32 vec_sub(vec_f32 a, vec_f32 b) { return _mm256_sub_ps(a, b); }
+VEC_INLINE vec_f32 vec_min_f32(vec_f32 a, vec_f32 b) { return _mm256_min_ps(a, b); }
+VEC_INLINE vec_f32 vec_max_f32(vec_f32 a, vec_f32 b) { return _mm256_max_ps(a, b); }
+/* The larger of two that are not negative; a NaN is larger than all. */
+VEC_INLINE vec_f32 vec_max_bits(vec_f32 a, vec_f32 b) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+VEC_INLINE vec_f32 vec_with_sign(float magnitude, vec_f32 x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return _mm256_or_ps(_mm256_set1_ps(magnitude), _mm256_and_ps(x, sign));
+}
+VEC_INLINE vec_i32 vec_truncate(vec_f32 x) { return _mm256_cvttps_epi32(x); }
+VEC_INLINE vec_i32 vec_round_even(vec_f32 x) { return _mm256_cvtps_epi32(x); }
+VEC_INLINE vec_f32 vec_load_any(const float *p) { return _mm256_loadu_ps(p); }
+VEC_INLINE vec_i32 vec_all_i32(int32_t i) { return _mm256_set1_epi32(i); }
+VEC_INLINE vec_i32 vec_add_i32(vec_i32 a, vec_i32 b) { return _mm256_add_epi32(a, b); }
+VEC_INLINE vec_i32 vec_add_i8(vec_i32 a, vec_i32 b) { return _mm256_add_epi8(a, b); }
+VEC_INLINE vec_f32 vec_load(const float *p) { return _mm256_load_ps(p); }
+VEC_INLINE vec_i32 vec_load_i32(const uint32_t *p) {
+    return _mm256_load_si256((const __m256i *)(const void *)p);
+}
+VEC_INLINE void vec_store(float *p, vec_f32 x) { _mm256_store_ps(p, x); }
+VEC_INLINE void vec_store_i32(uint32_t *p, vec_i32 i) {
+    _mm256_store_si256((__m256i *)(void *)p, i);
+}
 VEC_INLINE vec_f32 vec_load_some(vec_mask wanted, const float *p) {
     return _mm256_maskload_ps(p, wanted);
 }
 VEC_INLINE void vec_store_some(float *p, vec_mask wanted, vec_f32 x) {
     _mm256_maskstore_ps(p, wanted, x);
+}
+
+/* x in the lanes that are wanted, 0 in the others. */
+VEC_INLINE vec_f32 vec_keep(vec_f32 x, vec_mask wanted) {
+    return _mm256_and_ps(x, _mm256_castsi256_ps(wanted));
 }
 
 /* All bits set in the first n of 8 lanes; in none for n <= 0. */

@@ -22,6 +22,13 @@ VEC_INLINE vec_f32 vec_all(float x) { return _mm512_set1_ps(x); }
 VEC_INLINE vec_f32 vec_mul(vec_f32 a, vec_f32 b) { return _mm512_mul_ps(a, b); }
 VEC_INLINE vec_f32 vec_fma(vec_f32 a, vec_f32 b, vec_f32 c) { return _mm512_fmadd_ps(a, b, c); }
 VEC_INLINE vec_f32 vec_to_f32(vec_i32 i) { return _mm512_cvtepi32_ps(i); }
+VEC_INLINE vec_i32 vec_all_i32(int32_t i) { return _mm512_set1_epi32(i); }
+VEC_INLINE vec_i32 vec_add_i32(vec_i32 a, vec_i32 b) { return _mm512_add_epi32(a, b); }
+VEC_INLINE vec_i32 vec_add_i8(vec_i32 a, vec_i32 b) { return _mm512_add_epi8(a, b); }
+VEC_INLINE vec_f32 vec_load(const float *p) { return _mm512_load_ps(p); }
+VEC_INLINE vec_i32 vec_load_i32(const uint32_t *p) { return _mm512_load_si512(p); }
+VEC_INLINE void vec_store(float *p, vec_f32 x) { _mm512_store_ps(p, x); }
+VEC_INLINE void vec_store_i32(uint32_t *p, vec_i32 i) { _mm512_store_si512(p, i); }
 VEC_INLINE vec_f32 vec_load_some(vec_mask wanted, const float *p) {
     return _mm512_maskz_loadu_ps(wanted, p);
 }
@@ -29,7 +36,10 @@ VEC_INLINE void vec_store_some(float *p, vec_mask wanted, vec_f32 x) {
     _mm512_mask_storeu_ps(p, wanted, x);
 }
 
-/* The first n of 16 lanes; all of them for n > 16. */
+/* x in the lanes that are wanted, 0 in the others. */
+VEC_INLINE vec_f32 vec_keep(vec_f32 x, vec_mask wanted) { return _mm512_maskz_mov_ps(wanted, x); }
+
+/* The first n of 16 lanes; none for n <= 0, all of them for n > 16. */
 VEC_INLINE __mmask16 vec_first(int32_t n) {
     return (__mmask16)((1u << vec_min_i32(n, VEC_LANES)) - 1u);
 }

@@ -22,6 +22,22 @@ VEC_INLINE vec_f32 vec_zero(void) { return vdupq_n_f32(0.0f); }
 VEC_INLINE vec_f32 vec_all(float x) { return vdupq_n_f32(x); }
 VEC_INLINE vec_f32 vec_mul(vec_f32 a, vec_f32 b) { return vmulq_f32(a, b); }
 VEC_INLINE vec_f32 vec_fma(vec_f32 a, vec_f32 b, vec_f32 c) { return vfmaq_f32(c, a, b); }
+VEC_INLINE vec_f32 vec_abs(vec_f32 x) { return vabsq_f32(x); }
+VEC_INLINE vec_f32 vec_add(vec_f32 a, vec_f32 b) { return vaddq_f32(a, b); }
+VEC_INLINE vec_f32 vec_sub(vec_f32 a, vec_f32 b) { return vsubq_f32(a, b); }
+VEC_INLINE vec_f32 vec_min_f32(vec_f32 a, vec_f32 b) { return vminq_f32(a, b); }
+VEC_INLINE vec_f32 vec_max_f32(vec_f32 a, vec_f32 b) { return vmaxq_f32(a, b); }
+/* The larger of two that are not negative; a NaN is larger than all. */
+VEC_INLINE vec_f32 vec_max_bits(vec_f32 a, vec_f32 b) {
+    return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
+}
+VEC_INLINE vec_f32 vec_with_sign(float magnitude, vec_f32 x) {
+    const uint32x4_t sign = vdupq_n_u32(UINT32_C(1) << 31);
+    return vbslq_f32(sign, x, vdupq_n_f32(magnitude));
+}
+VEC_INLINE vec_i32 vec_truncate(vec_f32 x) { return vcvtq_s32_f32(x); }
+VEC_INLINE vec_i32 vec_round_even(vec_f32 x) { return vcvtnq_s32_f32(x); }
+VEC_INLINE vec_f32 vec_load_any(const float *p) { return vld1q_f32(p); }
 VEC_INLINE vec_f32 vec_to_f32(vec_i32 i) { return vcvtq_f32_s32(i); }
 VEC_INLINE vec_mask vec_first(int32_t n) { return n; }
 

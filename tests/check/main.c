@@ -100,15 +100,6 @@ static const struct argp argp = {
     NULL,
     NULL};
 
-static const char *isa_needs(enum varve_isa isa) {
-    static const char *const texts[] = {
-#define VARVE_ISA(suffix, name, text) text,
-#include "base/isa.inc"
-#undef VARVE_ISA
-    };
-    return texts[isa];
-}
-
 static enum varve_isa isa_of_name(const char *name) {
     int isa = 0;
     while (isa < VARVE_ISA_COUNT && strcmp(varve_isa_text((enum varve_isa)isa), name) != 0) isa++;
@@ -158,7 +149,7 @@ static void print_levels(const struct options *options) {
         if (varve_isa_available(isa))
             printf("exercised: %s\n", varve_isa_text(isa));
         else
-            printf("skipped: %s (this CPU lacks %s)\n", varve_isa_text(isa), isa_needs(isa));
+            printf("skipped: %s (this CPU lacks %s)\n", varve_isa_text(isa), varve_isa_needs(isa));
     }
 }
 

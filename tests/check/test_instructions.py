@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"
 import common  # noqa: E402
 from common import BUILD, ROOT, check, note, run, skip  # noqa: E402
 
+EVEX = BUILD / "bin" / "varve-verify-evex"  # see test_avxvnni.py
 FILE = ROOT / "tests" / "check" / "instructions.txt"
 HEAD = """# Instructions of each kernel for the block that `varve verify --bench` times: 64 rows of 128
 # values; scores and folds of rows with 4 queries, tiles with 16. Scalar kernels are not counted.
@@ -33,12 +34,16 @@ def parse(text):
 
 
 def taken(everything):
+    """The encoding of an instruction does not change their number."""
     compiler, counts = None, {}
     for pattern in ["*"] if everything else MAIN:
         result = run([BUILD / "bin" / "varve-verify", "--count", "--kernel", pattern])
         compiler, some = parse(result.out)
         check(result.code == 0 and compiler, f"instructions of {pattern} are counted", result)
         counts.update(some)
+        if EVEX.exists():
+            counts.update(parse(run([EVEX, "--count", "--isa", "avxvnni_as_evex",
+                                     "--kernel", pattern]).out)[1])
     return compiler, counts
 
 

@@ -17,7 +17,7 @@ struct write {
 };
 
 /* Rows that have shown differences between quantizers: random ones, exact ties, zeros, subnormals,
- * huge values, one large value among small ones. All are finite. */
+ * huge values, one large value among small ones, and values that are not finite. */
 static float value_of_kind(int kind, int64_t i, uint64_t *state) {
     const float u = random_unit(state);
     switch (kind) {
@@ -27,10 +27,12 @@ static float value_of_kind(int kind, int64_t i, uint64_t *state) {
     case 3: return u * 0x1p-130f;
     case 4: return u * 6e4f; /* the largest that F16 sources can carry */
     case 5: return i % 32 == 7 ? 100.0f : u * 1e-3f;
-    default: return u * 1e37f;
+    case 6: return u * 1e37f;
+    case 7: return i % 96 == 7 ? INFINITY : u;
+    default: return i % 160 == 9 ? NAN : i % 160 == 99 ? -INFINITY : u;
     }
 }
-enum { N_KIND = 7, N_KIND_F16 = 6 };
+enum { N_KIND = 9, N_KIND_F16 = 6 };
 
 static void set_index(struct write *w, int64_t at, int64_t row) {
     if (w->shape.index == GGML_TYPE_I32) {

@@ -73,6 +73,8 @@ static void test_abi(void **state) {
     assert_int_equal(VARVE_ARITHMETIC_Q8, 2);
     assert_int_equal(VARVE_LOG_INFO, 1);
     assert_int_equal(VARVE_PHASE_COUNT, 2);
+    assert_int_equal(VARVE_ENCODER_NEON, 2);
+    assert_int_equal(VARVE_ENCODER_COUNT, 3);
     if (sizeof(void *) != 8) skip();
     assert_int_equal(sizeof(struct varve_context_params), 48);
     assert_int_equal(sizeof(struct varve_attention), 80);
@@ -160,6 +162,53 @@ static void expect_no_context(const struct varve_context_params *params,
     struct varve_context *context = (struct varve_context *)(void *)&expected; /* not NULL */
     assert_int_equal(varve_context_create(params, &context), expected);
     assert_null(context);
+}
+
+static void reference_encode(const float *src, void *dst, int64_t n) {
+    varve_format_encode(VARVE_FORMAT_Q4_0, src, n, dst);
+}
+
+static void write_nothing(const float *src, void *dst, int64_t n) {
+    (void)src;
+    (void)dst;
+    (void)n;
+}
+
+static void test_encode_arguments(void **state) {
+    (void)state;
+    enum { N = 96 };
+    const enum varve_format q = VARVE_FORMAT_Q4_0;
+    const enum varve_encoder reference = VARVE_ENCODER_REFERENCE;
+    float x[N];
+    uint8_t row[N * 4], want[N * 4];
+    enum varve_encoder found = VARVE_ENCODER_NEON;
+    struct varve_context *context = NULL;
+    assert_int_equal(varve_context_create(NULL, &context), VARVE_OK);
+    for (int i = 0; i < N; i++) x[i] = (float)(i - 40);
+    assert_int_equal(varve_encode(NULL, q, reference, x, N, row), VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encode(context, q, reference, NULL, N, row), VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encode(context, q, reference, x, N, NULL), VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encode(context, q, (enum varve_encoder)3, x, N, row),
+                     VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encode(context, (enum varve_format)9, reference, x, N, row),
+                     VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encode(context, q, reference, x, N - 1, row), VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encoder_find(NULL, q, reference_encode, &found), VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encoder_find(context, q, NULL, &found), VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encoder_find(context, q, reference_encode, NULL), VARVE_ERROR_ARGUMENT);
+    assert_int_equal(varve_encoder_find(context, q, write_nothing, &found),
+                     VARVE_ERROR_UNSUPPORTED);
+    for (int f = 0; f < VARVE_FORMAT_COUNT; f++) {
+        const enum varve_format format = (enum varve_format)f;
+        size_t bytes = 0;
+        varve_format_row_bytes(format, N, &bytes);
+        assert_int_equal(varve_encode(context, format, reference, x, N, row), VARVE_OK);
+        assert_int_equal(varve_format_encode(format, x, N, want), VARVE_OK);
+        assert_memory_equal(row, want, bytes);
+    }
+    if (varve_encoder_find(context, q, reference_encode, &found) == VARVE_OK)
+        assert_int_equal(found, reference);
+    varve_context_destroy(context);
 }
 
 static void test_context_arguments(void **state) {
@@ -295,11 +344,12 @@ static void test_state_arguments(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_versions),          cmocka_unit_test(test_status_texts),
-        cmocka_unit_test(test_isa_names),         cmocka_unit_test(test_abi),
-        cmocka_unit_test(test_formats),           cmocka_unit_test(test_format_arguments),
-        cmocka_unit_test(test_context_arguments), cmocka_unit_test(test_struct_bytes),
-        cmocka_unit_test(test_state_sizes),       cmocka_unit_test(test_state_arguments),
+        cmocka_unit_test(test_versions),         cmocka_unit_test(test_status_texts),
+        cmocka_unit_test(test_isa_names),        cmocka_unit_test(test_abi),
+        cmocka_unit_test(test_formats),          cmocka_unit_test(test_format_arguments),
+        cmocka_unit_test(test_encode_arguments), cmocka_unit_test(test_context_arguments),
+        cmocka_unit_test(test_struct_bytes),     cmocka_unit_test(test_state_sizes),
+        cmocka_unit_test(test_state_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
