@@ -108,17 +108,21 @@ static double row_logit(struct view *view, const struct varve_segment *segment, 
     const double *const q = q8 ? view->coarse : view->exact;
     const char *const k = head_row(view, segment->k, r, segment->k_row_stride,
                                    segment->k_head_stride, segment->k_batch_stride);
-    double score = 0, score_abs = 0;
+    double score = 0, score_abs = 0, largest = 0;
     format->decode(k, a->head_dim_k, view->row);
     for (int32_t i = 0; i < a->head_dim_k; i++) {
         score += q[i] * (double)view->row[i];
         score_abs += fabs(q[i] * (double)view->row[i]);
+        largest = fmax(largest, fmax(fabs(q[i]), fabs((double)view->row[i])));
     }
     const double scaled = score * a->scale;
     const double x = a->softcap != 0 ? a->softcap * tanh(scaled / a->softcap) : scaled;
     /* decoding itself rounds twice, which the q8 formula does not: 2 u more per term */
-    const double error = fabs(a->scale) * tol_dot(a->head_dim_k + 10, score_abs) +
-                         tol_logit(fabs(scaled), a->softcap, fabs(bias));
+    double error = fabs(a->scale) * tol_dot(a->head_dim_k + 10, score_abs) +
+                   tol_logit(fabs(scaled), a->softcap, fabs(bias));
+    if (a->arithmetic == VARVE_ARITHMETIC_FAST && !format->quantized) {
+        error += tol_fast_logit(a->head_dim_k, a->scale, score_abs, largest);
+    }
     view->error = fmax(view->error, error);
     return x + bias;
 }
@@ -189,8 +193,11 @@ static void run_view(struct view *view, double *output, double *lse, double *out
     for (int32_t i = 0; i < view->attention->head_dim_v; i++) {
         if (output != NULL) output[i] = empty ? 0 : view->sum[i] / view->weight;
         if (output_bound != NULL) {
-            output_bound[i] =
-                empty ? 0 : tol_output(n_row, view->error, view->sum_abs[i] / view->weight);
+            const double sum_abs = empty ? 0 : view->sum_abs[i] / view->weight;
+            output_bound[i] = empty ? 0 : tol_output(n_row, view->error, sum_abs);
+            if (view->attention->arithmetic == VARVE_ARITHMETIC_FAST) {
+                output_bound[i] += tol_fast_output(n_row, view->error, sum_abs);
+            }
         }
     }
     if (rounding != NULL) {
