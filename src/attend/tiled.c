@@ -12,7 +12,7 @@ static void score_pairs(const struct task *task, const struct varve_block *block
                                           .rows = rows,
                                           .x = (uint32_t *)(void *)task->k_tile,
                                           .ahead = ahead};
-    kernels->pairk[format].run(&pack);
+    if (!task->unpacked) kernels->pairk[format].run(&pack);
     const struct varve_pairscore_args args = {queries, pack.x, block->n, task->s};
     kernels->pairscore.run(&args);
 }
@@ -31,7 +31,7 @@ static void score_packed(const struct task *task, const struct varve_block *bloc
                                           .dk = task->k_d,
                                           .mk = task->k_m,
                                           .ahead = ahead};
-    kernels->packk[traits->format].run(&pack);
+    if (!task->unpacked) kernels->packk[traits->format].run(&pack);
     const struct varve_packscore_args args = {
         queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, task->s};
     kernels->packscore.run(&args);
@@ -46,8 +46,9 @@ static void score_unpacked(const struct task *task, const struct varve_block *bl
     const bool q8 = varve_k_is_q8(task->plan, traits->format);
     const struct varve_unpackk_args unpack = {traits,       queries->head_dim, block->n,  rows,
                                               task->k_tile, task->k_d,         task->k_m, ahead};
-    kernels->unpackk[traits->format].run(&unpack);
-    if (traits->quantized && !q8) { /* exact products of a quantized row: its decoded values */
+    if (!task->unpacked) kernels->unpackk[traits->format].run(&unpack);
+    /* exact products of a quantized row: its decoded values */
+    if (traits->quantized && !q8 && !task->unpacked) {
         for (int32_t d = 0; d < queries->head_dim; d++) {
             float *const t = task->k_tile + d * VARVE_TILE_ROWS;
             const float *const scale = task->k_d + d / VARVE_BLOCK * VARVE_TILE_ROWS;
@@ -88,7 +89,7 @@ static void fold_pairs(const struct task *task, const struct varve_block *block,
                                           .rows = rows,
                                           .x = (uint32_t *)(void *)task->v_tile,
                                           .ahead = ahead};
-    kernels->pairv[format].run(&pack);
+    if (!task->unpacked) kernels->pairv[format].run(&pack);
     const struct varve_pairfold_args args = {
         task->n, pack.head_dim, pack.ld, block->n, block->sparse, pack.x, task->s, alpha, o};
     kernels->pairfold.run(&args);
@@ -108,7 +109,7 @@ static void fold_packed(const struct task *task, const struct varve_block *block
                                           .dv = task->v_d,
                                           .mv = task->v_m,
                                           .ahead = ahead};
-    kernels->packv[traits->format].run(&pack);
+    if (!task->unpacked) kernels->packv[traits->format].run(&pack);
     const struct varve_packfold_args args = {task->n,
                                              pack.head_dim,
                                              plan->ld_v,
@@ -137,7 +138,7 @@ static void fold_unpacked(const struct task *task, const struct varve_block *blo
                                               rows,
                                               task->v_tile,
                                               ahead};
-    kernels->unpackv[format].run(&unpack);
+    if (!task->unpacked) kernels->unpackv[format].run(&unpack);
     const struct varve_tilefold_args args = {task->n,  unpack.head_dim, plan->ld_v,
                                              block->n, block->sparse,   task->v_tile,
                                              task->s,  alpha,           o};

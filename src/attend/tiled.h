@@ -13,6 +13,7 @@ struct task {
     int32_t head_kv0;
     int32_t n;           /* queries of one KV head: n_query * group */
     int64_t head_floats; /* of o, from one KV head to the next */
+    bool unpacked;       /* the block at hand is in the tiles already */
     /* the worker's slice of scratch */
     float *query_f;
     int8_t *query_i;
