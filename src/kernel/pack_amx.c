@@ -65,10 +65,7 @@ VEC_INLINE void score_rows(const struct varve_packscore_args *args, const int32_
     AMX_BEGIN(&config);
     for (int32_t a = 0; a < q->n; a += AMX_ROWS) {
         const int32_t n = vec_min_i32(q->n - a, AMX_ROWS);
-        if (n != config.rows[0]) {
-            config = amx_config_of(n, VARVE_BLOCK);
-            AMX_CONFIGURE(&config);
-        }
+        amx_fit(&config, n, VARVE_BLOCK);
         for (int32_t b = 0; b < q->n_block; b++) {
             const int8_t *const i = q->i + (int64_t)a * q->ld + (int64_t)b * VARVE_BLOCK;
             dot_block(i, q->ld, args->x + (int64_t)b * (VARVE_BLOCK / 4) * VARVE_TILE_ROWS, nv,

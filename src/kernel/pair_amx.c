@@ -44,13 +44,6 @@ VEC_INLINE void load_sums(const float *from, int64_t stride, const int32_t nv) {
     }
 }
 
-/* The configuration for n queries, if another one stands. */
-VEC_INLINE void fit(struct amx_config *config, int32_t n) {
-    if (n == config->rows[0]) return;
-    *config = amx_config_of(n, AMX_ROW_BYTES);
-    AMX_CONFIGURE(config);
-}
-
 /* ------------------------------------------------------------------------------------ pairscore */
 
 VEC_INLINE void score_rows(const struct varve_pairscore_args *args, const int32_t nv) {
@@ -61,7 +54,7 @@ VEC_INLINE void score_rows(const struct varve_pairscore_args *args, const int32_
     AMX_BEGIN(&config);
     for (int32_t a = 0; a < q->n; a += AMX_ROWS) {
         const uint32_t *const pair = q->pair + (int64_t)a * q->ld_pair;
-        fit(&config, vec_min_i32(q->n - a, AMX_ROWS));
+        amx_fit(&config, vec_min_i32(q->n - a, AMX_ROWS), AMX_ROW_BYTES);
         AMX_ZERO(0);
         AMX_ZERO(1);
         AMX_ZERO(2);
@@ -121,7 +114,7 @@ void varve_pairfold_any_amx(const struct varve_pairfold_args *args) {
     AMX_BEGIN(&config);
     for (int32_t a = 0; a < args->n; a += AMX_ROWS) {
         const int32_t n = vec_min_i32(args->n - a, AMX_ROWS);
-        fit(&config, n);
+        amx_fit(&config, n, AMX_ROW_BYTES);
         round_weights(args->p + (int64_t)a * VARVE_TILE_ROWS, n, args->n_row, pair);
         scale_outputs(args, a, n);
         for (int32_t c = 0; c < args->ld; c += 4 * VEC_LANES) {

@@ -17,13 +17,13 @@ struct amx_config {
     uint8_t rows[16];
 };
 
-/* Tiles 0 .. 3 are sums of n queries and 16 columns, tile 4 holds `bytes` of each query, tile 5 as
- * many rows of 16 columns as meet them, four bytes each. */
+/* Tiles 0 .. 3 are sums of n queries and 16 columns, tiles 4 and 6 hold `bytes` of each query, tile
+ * 5 as many rows of 16 columns as meet them, four bytes each. */
 static inline struct amx_config amx_config_of(int32_t n, int32_t bytes) {
     struct amx_config config = {.palette = 1};
-    for (int32_t t = 0; t < 6; t++) {
-        config.rows[t] = (uint8_t)(t < 5 ? n : bytes / 4);
-        config.row_bytes[t] = (uint16_t)(t == 4 ? bytes : AMX_ROW_BYTES);
+    for (int32_t t = 0; t < 7; t++) {
+        config.rows[t] = (uint8_t)(t != 5 ? n : bytes / 4);
+        config.row_bytes[t] = (uint16_t)(t == 4 || t == 6 ? bytes : AMX_ROW_BYTES);
     }
     return config;
 }
@@ -37,6 +37,8 @@ void varve_amx_load(int tile, const void *from, int64_t stride);
 void varve_amx_store(int tile, void *to, int64_t stride);
 void varve_amx_dot_bf16(int sum, int a, int b);
 void varve_amx_dot_i8_u8(int sum, int a, int b);
+void varve_amx_dot_i8_i8(int sum, int a, int b);
+void varve_amx_dot_u8_i8(int sum, int a, int b);
 #define AMX_BEGIN(config) varve_amx_begin(config)
 #define AMX_CONFIGURE(config) varve_amx_configure(config)
 #define AMX_RELEASE() varve_amx_release()
@@ -45,6 +47,8 @@ void varve_amx_dot_i8_u8(int sum, int a, int b);
 #define AMX_STORE(tile, to, stride) varve_amx_store(tile, to, stride)
 #define AMX_DOT_BF16(sum, a, b) varve_amx_dot_bf16(sum, a, b)
 #define AMX_DOT_I8_U8(sum, a, b) varve_amx_dot_i8_u8(sum, a, b)
+#define AMX_DOT_I8_I8(sum, a, b) varve_amx_dot_i8_i8(sum, a, b)
+#define AMX_DOT_U8_I8(sum, a, b) varve_amx_dot_u8_i8(sum, a, b)
 #else
 #include <immintrin.h>
 /* Compilers do not know what a tile load reads: what was stored before must be in memory. */
@@ -63,7 +67,16 @@ void varve_amx_dot_i8_u8(int sum, int a, int b);
     AMX_STORES_DONE()
 #define AMX_DOT_BF16(sum, a, b) _tile_dpbf16ps(sum, a, b)
 #define AMX_DOT_I8_U8(sum, a, b) _tile_dpbsud(sum, a, b)
+#define AMX_DOT_I8_I8(sum, a, b) _tile_dpbssd(sum, a, b)
+#define AMX_DOT_U8_I8(sum, a, b) _tile_dpbusd(sum, a, b)
 #endif
+
+/* The configuration for n queries, if another one stands. It clears all tiles. */
+static inline void amx_fit(struct amx_config *config, int32_t n, int32_t bytes) {
+    if (n == config->rows[0]) return;
+    *config = amx_config_of(n, bytes);
+    AMX_CONFIGURE(config);
+}
 
 /* One tile of columns against the queries in tile 4. */
 #define AMX_COLUMNS(dot, sum, b, ldb) \

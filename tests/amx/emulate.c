@@ -1,5 +1,5 @@
 /* The tile registers of AMX in plain C, as Intel's manual defines palette 1 (volume 2, TILELOADD,
- * TDPBF16PS, TDPBSUD), for machines without them. What would raise an exception ends the process.
+ * TDPBF16PS, TDPBSSD), for machines without them. What would raise an exception ends the process.
  */
 #include <math.h>
 #include <stdbool.h>
@@ -120,8 +120,13 @@ void varve_amx_dot_bf16(int sum, int a, int b) {
     }
 }
 
-/* TDPBSUD: bytes of a signed, those of b not; sums modulo 2^32. */
-void varve_amx_dot_i8_u8(int sum, int a, int b) {
+/* A byte of a row, with a sign or without. */
+static int byte(const uint8_t *row, int i, bool has_sign) {
+    return has_sign ? (int8_t)row[i] : row[i];
+}
+
+/* Sums modulo 2^32. */
+static void dot_bytes(int sum, int a, int b, bool sign_a, bool sign_b) {
     check_shapes(sum, a, b);
     for (int m = 0; m < current.rows[sum]; m++) {
         for (int n = 0; n < current.row_bytes[sum] / 4; n++) {
@@ -129,11 +134,15 @@ void varve_amx_dot_i8_u8(int sum, int a, int b) {
             memcpy(&total, tiles[sum].row[m] + 4 * n, sizeof total);
             for (int k = 0; k < current.rows[b]; k++) {
                 for (int i = 0; i < 4; i++) {
-                    const int left = (int8_t)tiles[a].row[m][4 * k + i];
-                    total += (uint32_t)(left * tiles[b].row[k][4 * n + i]);
+                    total += (uint32_t)(byte(tiles[a].row[m], 4 * k + i, sign_a) *
+                                        byte(tiles[b].row[k], 4 * n + i, sign_b));
                 }
             }
             memcpy(tiles[sum].row[m] + 4 * n, &total, sizeof total);
         }
     }
 }
+
+void varve_amx_dot_i8_u8(int sum, int a, int b) { dot_bytes(sum, a, b, true, false); }
+void varve_amx_dot_i8_i8(int sum, int a, int b) { dot_bytes(sum, a, b, true, true); }
+void varve_amx_dot_u8_i8(int sum, int a, int b) { dot_bytes(sum, a, b, false, true); }

@@ -11,6 +11,7 @@ import common  # noqa: E402
 from common import BUILD, check, run, skip  # noqa: E402
 
 PRODUCTS = {"varve_packscore_q8_amx": "tdpbsud",
+            "varve_packfold_any_amx": "tdpbssd",
             "varve_pairscore_any_amx": "tdpbf16ps",
             "varve_pairfold_any_amx": "tdpbf16ps"}
 
