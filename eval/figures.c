@@ -75,6 +75,45 @@ static json_t *beside_json(const struct eval_result *results, const struct eval_
                      result_difference(r, to) > RESULT_SAME_BYTES);
 }
 
+/* ---- tasks ---------------------------------------------------------------------------------- */
+
+static void add_count(json_t *object, const struct task_count *c) {
+    json_object_set_new(object, "right", json_integer(c->right));
+    json_object_set_new(object, "of", json_integer(c->of));
+    json_object_set_new(object, "rate", figure(&c->rate));
+}
+
+static json_t *task_json(enum task_kind kind, const struct task_result *r) {
+    json_t *task = json_object(), *more = kind == TASK_PASSKEY ? json_array() : json_object();
+    add_count(task, &r->items);
+    json_object_set_new(task, "lost", json_integer(r->lost));
+    json_object_set_new(task, "won", json_integer(r->won));
+    json_object_set_new(task, "p", real(r->p));
+    for (int d = 0; kind == TASK_PASSKEY && d < task_n_depth; d++) {
+        json_t *depth = json_pack("{s:f}", "depth", r->by_depth[d].depth);
+        add_count(depth, &r->by_depth[d].count);
+        json_array_append_new(more, depth);
+    }
+    if (kind != TASK_PASSKEY) {
+        add_count(more, &r->tokens);
+    }
+    json_object_set_new(task, kind == TASK_PASSKEY ? "by_depth" : "tokens", more);
+    return task;
+}
+
+json_t *figures_tasks(const struct eval_options *o, const struct task_result tasks[n_task]) {
+    json_t *all = json_object();
+    for (int k = 0; k < n_task; k++) {
+        if (o->tasks[k]) {
+            json_object_set_new(all, task_name((enum task_kind)k),
+                                task_json((enum task_kind)k, &tasks[k]));
+        }
+    }
+    return all;
+}
+
+/* ---- results -------------------------------------------------------------------------------- */
+
 static json_t *result_json(const struct eval_options *o, int32_t n_text,
                            const struct eval_result *results, const struct eval_result *r) {
     const struct eval_config *c = &r->config;
@@ -89,7 +128,7 @@ static json_t *result_json(const struct eval_options *o, int32_t n_text,
     json_t *speeds =
         json_pack("{s:o, s:o}", "prefill", speed_json(r->sum.n_prefill, r->sum.prefill_seconds),
                   "decode", speed_json(r->sum.n_decode, r->sum.decode_seconds));
-    return json_pack(
+    json_t *json = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:I, s:I, s:I}", "config", config,
         "bytes", bytes_json(r), "all", statistics_json(&r->all), "by_text", texts, "by_position",
         places_json(o, r, false), "by_distance", places_json(o, r, true), "speed", speeds,
@@ -97,6 +136,10 @@ static json_t *result_json(const struct eval_options *o, int32_t n_text,
         "next_uniform", beside_json(results, r, r->next_uniform), "attention_nodes",
         (json_int_t)r->sum.attention_nodes, "rows_missed", (json_int_t)r->sum.rows_missed,
         "rows_evicted", (json_int_t)r->sum.twins_evicted);
+    if (eval_options_has_tasks(o)) {
+        json_object_set_new(json, "tasks", figures_tasks(o, r->tasks));
+    }
+    return json;
 }
 
 static json_t *machine_json(const struct eval_options *o) {

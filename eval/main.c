@@ -5,6 +5,8 @@
 #include "json_file.h"
 #include "launch.h"
 #include "table.h"
+#include "task_run.h"
+#include "task_table.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -25,7 +27,8 @@ struct evaluation {
     json_t *reference; /* report of its run */
     int32_t n_text, n_config, n_result;
     int32_t *chunks; /* of each text; owned */
-    char plugin[PATH_MAX], reference_path[PATH_MAX];
+    char plugin[PATH_MAX], reference_path[PATH_MAX], reference_answers[PATH_MAX];
+    struct task_result reference_tasks[n_task];
     int folder; /* held by one evaluation at a time */
     double spent;
     int64_t n_token;
@@ -55,6 +58,13 @@ static void remove_folder(const char *path) {
     rmdir(path);
 }
 
+/* The file of answers beside one of points. */
+static bool answers_path(const char *points, char *path, size_t path_bytes) {
+    const int n_stem = (int)(strlen(points) - strlen(suffix));
+    const int n = snprintf(path, path_bytes, "%.*s.tasks%s", n_stem, points, suffix);
+    return n > 0 && n < (int)path_bytes;
+}
+
 static bool open_folder(struct evaluation *e) {
     const char *path = e->options->work;
     struct stat info;
@@ -78,7 +88,8 @@ static bool open_folder(struct evaluation *e) {
         return false;
     }
     return snprintf(e->reference_path, sizeof(e->reference_path), "%s/%s", path, reference_name) <
-           (int)sizeof(e->reference_path);
+               (int)sizeof(e->reference_path) &&
+           answers_path(e->reference_path, e->reference_answers, sizeof(e->reference_answers));
 }
 
 static bool points_path(const struct evaluation *e, const struct eval_config *config, char *path,
@@ -96,7 +107,7 @@ static bool points_path(const struct evaluation *e, const struct eval_config *co
 
 /* One run to its end; false after a line or when a signal came. */
 static bool run(struct evaluation *e, const struct eval_config *config, const char *points,
-                json_t **report) {
+                const char *answers, json_t **report) {
     const struct eval_job job = {.options = e->options,
                                  .texts = e->texts,
                                  .n_text = e->n_text,
@@ -104,6 +115,7 @@ static bool run(struct evaluation *e, const struct eval_config *config, const ch
                                  .plugin = config != NULL && config->stock ? NULL : e->plugin,
                                  .reference = e->reference_path,
                                  .points = points,
+                                 .answers = answers,
                                  .number = config != NULL ? e->n_result + 2 : 1,
                                  .n_run = e->n_config + 1,
                                  .spent = e->spent,
@@ -116,7 +128,9 @@ static bool run(struct evaluation *e, const struct eval_config *config, const ch
 }
 
 static bool run_reference(struct evaluation *e) {
-    if (!run(e, NULL, NULL, &e->reference)) {
+    if (!run(e, NULL, NULL, e->reference_answers, &e->reference) ||
+        (eval_options_has_tasks(e->options) &&
+         !task_run_count(e->reference_answers, e->reference_answers, e->reference_tasks))) {
         return false;
     }
     e->chunks = calloc((size_t)e->n_text, sizeof(*e->chunks));
@@ -128,18 +142,23 @@ static bool run_reference(struct evaluation *e) {
 }
 
 static bool run_config(struct evaluation *e, const struct eval_config *config) {
-    char points[PATH_MAX];
+    char points[PATH_MAX], answers[PATH_MAX];
     json_t *report = NULL;
     struct eval_result *more = realloc(e->results, ((size_t)e->n_result + 1) * sizeof(*e->results));
-    if (more == NULL || !points_path(e, config, points, sizeof(points))) {
+    if (more == NULL || !points_path(e, config, points, sizeof(points)) ||
+        !answers_path(points, answers, sizeof(answers))) {
         cli_say("no memory, or a name that is too long");
         return false;
     }
     e->results = more;
-    const bool ok = run(e, config, points, &report);
+    const bool ok = run(e, config, points, answers, &report);
     json_decref(report);
-    return ok && result_load(&more[e->n_result++], config, points, e->chunks, e->n_text,
-                             (uint64_t)e->options->seed);
+    struct eval_result *result = &more[e->n_result];
+    return ok &&
+           result_load(&more[e->n_result++], config, points, e->chunks, e->n_text,
+                       (uint64_t)e->options->seed) &&
+           (!eval_options_has_tasks(e->options) ||
+            task_run_count(answers, e->reference_answers, result->tasks));
 }
 
 /* ---- configurations of the same bytes -------------------------------------------------------- */
@@ -199,10 +218,14 @@ static bool show(struct evaluation *e, int json) {
     const struct eval_options *o = e->options;
     result_compare(e->results, e->n_result);
     table_show(o, e->texts, e->n_text, e->results, e->n_result);
+    task_table_show(o, e->reference_tasks, e->results, e->n_result);
     if (json < 0) {
         return true;
     }
     json_t *root = figures_json(o, e->texts, e->n_text, e->reference, e->results, e->n_result);
+    if (eval_options_has_tasks(o)) {
+        json_object_set_new(root, "reference_tasks", figures_tasks(o, e->reference_tasks));
+    }
     const bool ok = json_file_write(o->json, json, root);
     json_decref(root);
     return ok;

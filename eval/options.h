@@ -2,6 +2,8 @@
 #ifndef VARVE_EVAL_OPTIONS_H
 #define VARVE_EVAL_OPTIONS_H
 
+#include "tasks.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,7 +19,9 @@ struct eval_options {
     int64_t top_k;
     int64_t n_threads;
     int64_t seed;
-    bool decode; /* what is scored is fed token by token */
+    bool tasks[n_task];
+    int64_t n_task_item; /* of each task, at least */
+    bool decode;         /* what is scored is fed token by token */
     bool resume;
     bool keep;  /* the folder */
     bool alone; /* without configurations of the same bytes */
@@ -25,5 +29,7 @@ struct eval_options {
 
 /* As options_parse of varve run; the caller frees `files` in any case. */
 bool eval_options_parse(int argc, char **argv, struct eval_options *options);
+
+bool eval_options_has_tasks(const struct eval_options *options);
 
 #endif

@@ -14,6 +14,7 @@ struct eval_job {
     const char *plugin;               /* path, NULL: stock */
     const char *reference;            /* paths of the files */
     const char *points;
+    const char *answers;   /* to the tasks */
     int32_t number, n_run; /* for progress */
     double spent;          /* seconds for n_token tokens of earlier ones */
     int64_t n_token;
