@@ -61,6 +61,10 @@ static bool is_figures(json_t *root, json_error_t *error) {
 bool outputs_again(const struct eval_options *o) {
     json_error_t error;
     json_t *root = json_load_file(o->from_json, 0, &error);
+    if (root == NULL && json_error_code(&error) == json_error_cannot_open_file) {
+        cli_say("--from-json %s: cannot be read", o->from_json);
+        return false;
+    }
     if (root == NULL || !is_figures(root, &error)) {
         cli_say("--from-json %s: not what --json wrote: %s", o->from_json,
                 error.text[0] != '\0' ? error.text : "no results");

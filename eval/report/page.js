@@ -110,16 +110,16 @@ function save(text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-// Sections without content go; the others are listed.
+// Sections without content go; the others are listed, below the first.
 function sections() {
-  for (const section of document.querySelectorAll("main > section")) {
+  for (const section of document.querySelectorAll("main > section + section")) {
     const hosts = [...section.querySelectorAll(".table")];
     if (hosts.length > 0 && hosts.every((host) => host.childElementCount === 0)) {
       section.remove();
       continue;
     }
-    at("sections")
-        .append(make("a", {href: `#${section.id}`}, section.querySelector("h2").textContent));
+    const title = section.querySelector("h2").textContent;
+    at("sections").append(make("a", {href: `#${section.id}`}, title));
   }
 }
 

@@ -93,25 +93,19 @@ function frontLine(points, right) {
 // Thin dotted lines through windows of the same types and sinks, from the plain type on.
 function chains(points) {
   const groups = new Map();
-  for (const p of points.filter(
-           (q) => kindOf(q.result.config) === "window" && q.result.config.rotation)) {
-    const {type_k, type_v, sinks} = p.result.config, key = JSON.stringify([type_k, type_v, sinks]);
+  const typesOf = ({result: {config}}) => `${config.type_k} ${config.type_v}`;
+  const isPlain = (p) => ["uniform", "mixed"].includes(kindOf(p.result.config));
+  for (const p of points.filter((q) => kindOf(q.result.config) === "window")) {
+    const {sinks, rotation} = p.result.config, key = [typesOf(p), sinks, rotation].join(" ");
     if (!groups.has(key)) {
-      groups.set(
-          key,
-          points.filter(
-              (q) => q.result.config.type_k === type_k && q.result.config.type_v === type_v &&
-                  ["uniform", "mixed"].includes(kindOf(q.result.config))));
+      groups.set(key, points.filter((q) => isPlain(q) && typesOf(q) === typesOf(p)));
     }
     groups.get(key).push(p);
   }
-  return [...groups.values()]
-      .filter((group) => group.length > 2)
-      .map((group) => make("svg:polyline", {
-             class: "chain window",
-             stroke: "currentColor",
-             points: group.sort((a, b) => a.x - b.x).map((p) => `${p.x},${p.y}`).join(" "),
-           }));
+  return [...groups.values()].filter((group) => group.length > 2).map((group) => {
+    const path = group.sort((a, b) => a.x - b.x).map((p) => `${p.x},${p.y}`).join(" ");
+    return make("svg:polyline", {class: "chain window", stroke: "currentColor", points: path});
+  });
 }
 
 function drawMark(p, bottom) {
@@ -228,7 +222,7 @@ function drawScatter(host, all) {
   });
 }
 
-// Below the divergence of stock's F16. Returns where that is written.
+// Below the divergence of stock's F16. Returns boxes that labels had better leave free.
 function drawNoise(svg, top, area, isNarrow) {
   if (top >= area.bottom || top <= area.top) return [];
   const text = isNarrow ? "below: noise of F16" :
@@ -244,7 +238,10 @@ function drawNoise(svg, top, area, isNarrow) {
       }),
       make("svg:line", {class: "noise-edge", x1: area.left, x2: area.right, y1: top, y2: top}),
       make("svg:text", {x, y}, text));
-  return [{left: x, right: x + textWidth(text), top: y - 10, bottom: y + 3}];
+  return [
+    {left: x, right: x + textWidth(text), top: y - 10, bottom: y + 3},
+    {left: area.left, right: area.right, top: top - 1, bottom: top + 1},
+  ];
 }
 
 function drawAxes(svg, {x, y, area, domain, bits, isNarrow, lane, height}) {

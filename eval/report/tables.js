@@ -237,7 +237,8 @@ function taskTables(rows, reference) {
   const depths = tested.map((row) => passkey(row)?.by_depth ?? []).find((list) => list.length > 0);
   if (!depths) return;
   const byDepth = depths.map((place, i) => depthColumn(place.depth, i));
-  table(at("table-depths"), [{...labelled(), title: "passkey by depth"}, ...byDepth], tested);
+  const label = {...labelled(), title: "passkey by depth"};
+  table(at("table-depths"), [label, bytesColumn, ...byDepth], tested, 1);
 }
 
 function placeTables(rows) {
@@ -255,7 +256,7 @@ function placeTables(rows) {
       const kl = (row) => row.result[key]?.[i]?.kl;
       return {...figure(range(place), "", kl, significant), shade: (row) => shade(kl(row))};
     });
-    table(at(host), [labelled(), ...columns], rows);
+    table(at(host), [labelled(), bytesColumn, ...columns], rows, 1);
   }
 }
 

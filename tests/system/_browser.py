@@ -1,5 +1,6 @@
 """Headless Chromium through the pipes of its DevTools: no port, no package."""
 import base64
+import fcntl
 import json
 import os
 import pathlib
@@ -11,6 +12,11 @@ import time
 import common
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ("--headless=new", "--no-sandbox", "--remote-debugging-pipe", "--disable-gpu",
+         "--no-first-run", "--hide-scrollbars", "--disable-dev-shm-usage", "--disable-extensions",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--force-color-profile=srgb")
+KEYS = {"Tab": 9, "Escape": 27, "End": 35, "ArrowRight": 39}
 
 
 def program():
@@ -18,28 +24,37 @@ def program():
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-class Page:
-    """One page of a browser of its own, for the length of a `with`. `events` has everything that the page
-    reported: console messages, exceptions, requests."""
+def pipe():
+    """Both ends with numbers that are free for what the browser expects at 3 and 4."""
+    ends = os.pipe()
+    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
+    for end in ends:
+        os.close(end)
+    return moved
 
-    def __init__(self, folder, timeout=20):
+
+class Page:
+    """One page of a browser of its own, for the length of a `with`. `events` has everything that
+    the page reported: console messages, exceptions, requests."""
+
+    def __init__(self, folder, timeout=60):
         self.folder, self.timeout = pathlib.Path(folder), timeout
         self.events, self.answers, self.n_sent, self.rest = [], {}, 0, b""
 
     def __enter__(self):
-        down, self.to = os.pipe()    # the browser reads commands from its descriptor 3
-        self.source, up = os.pipe()  # and writes answers to its descriptor 4
-        command = ["sh", "-c", f'exec "$@" 3<&{down} 4>&{up}', "sh", program(), "--headless=new", "--no-sandbox",
-                   "--remote-debugging-pipe", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-dev-shm-usage",
-                   "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                   f"--user-data-dir={self.folder / 'profile'}", "--force-color-profile=srgb"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(down, up),
-                                        stderr=subprocess.DEVNULL, env=common.environment({"HOME": self.folder}))
+        down, self.to = pipe()    # commands, which the browser reads from 3
+        self.source, up = pipe()  # answers, which it writes to 4
+        self.process = subprocess.Popen(
+            [program(), *FLAGS, f"--user-data-dir={self.folder / 'profile'}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=common.environment({"HOME": self.folder}), close_fds=False,
+            preexec_fn=lambda: (os.dup2(down, 3), os.dup2(up, 4)))
         os.close(down)
         os.close(up)
         self.session = None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = self.call("Target.attachToTarget", targetId=target,
+                                 flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         return self
@@ -80,47 +95,68 @@ class Page:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]
 
+    def wait(self, method):
+        return self.pump(lambda: next((p for m, p in self.events if m == method), None))
+
     def open(self, path):
         self.events.clear()
         self.call("Page.navigate", url=pathlib.Path(path).absolute().as_uri())
-        self.pump(lambda: next((e for e in self.events if e[0] == "Page.loadEventFired"), None))
+        self.wait("Page.loadEventFired")
 
     def value(self, expression):
         """Of an expression in the page, as JSON."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True,
+                           awaitPromise=True, userGesture=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def look(self, width, height=900, scheme="light", media="", scale=1, is_phone=False):
+    def count(self, selector):
+        return self.value(f"document.querySelectorAll({json.dumps(selector)}).length")
+
+    def text(self, selector):
+        return self.value(f"document.querySelector({json.dumps(selector)}).textContent")
+
+    def look(self, width, height=900, scheme="light", media="", is_phone=False):
         """Sets what the page is seen with, and lets it draw itself again."""
-        self.call("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=is_phone)
-        self.value("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => go(0))))")
+        self.call("Emulation.setEmulatedMedia", media=media,
+                  features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=1, mobile=is_phone)
+        frame = "new Promise((go) => requestAnimationFrame(() => go(0)))"
+        self.value(f"{frame}.then(() => {frame})")
 
     def key(self, name):
         for kind in ("rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name,
-                      windowsVirtualKeyCode={"Tab": 9, "ArrowRight": 39, "Escape": 27, "End": 35}[name])
+                      windowsVirtualKeyCode=KEYS[name])
 
     def point_at(self, x, y):
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
-    def picture(self, path, whole=False):
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole,
-                           **({"clip": {**self.value("({x: 0, y: 0, width: innerWidth, height: document.documentElement.scrollHeight, "
-                                                     "scale: 1})")}} if whole else {}))
+    def downloads(self, button):
+        """What a click on a button saves: the bytes of the file."""
+        target = self.folder / "saved"
+        self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(target))
+        self.value(f"document.querySelector({json.dumps(button)}).click()")
+        self.pump(lambda: next((p for m, p in self.events if m == "Page.downloadProgress" and
+                                p["state"] == "completed"), None))
+        return next(target.iterdir()).read_bytes()
+
+    def picture(self, path):
+        answer = self.call("Page.captureScreenshot", format="png")
         pathlib.Path(path).write_bytes(base64.b64decode(answer["data"]))
 
-    def pdf(self, path):
-        answer = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)
-        pathlib.Path(path).write_bytes(base64.b64decode(answer["data"]))
+    def pdf(self):
+        """The printed page."""
+        return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"])
 
     def complaints(self):
         """What went wrong: exceptions, errors and warnings of the console, and of the log."""
-        bad = [p["exceptionDetails"] for m, p in self.events if m == "Runtime.exceptionThrown"]
-        bad += [p for m, p in self.events if m == "Runtime.consoleAPICalled" and p["type"] in ("error", "warning", "assert")]
-        return bad + [p["entry"] for m, p in self.events if m == "Log.entryAdded" and p["entry"]["level"] in ("error", "warning")]
+        bad = ("error", "warning", "assert")
+        return [p for m, p in self.events if m == "Runtime.exceptionThrown" or
+                (m == "Runtime.consoleAPICalled" and p["type"] in bad) or
+                (m == "Log.entryAdded" and p["entry"]["level"] in bad)]
 
     def requests(self):
         return [p["request"]["url"] for m, p in self.events if m == "Network.requestWillBeSent"]
