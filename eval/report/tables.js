@@ -207,7 +207,8 @@ function taskColumns(title, task) {
   return [
     outOf(title, task), figure("rate", "%", (row) => task(row)?.rate, percent),
     plain("lost", "answers", (row) => task(row)?.lost, whole),
-    plain("won", "answers", (row) => task(row)?.won, whole)
+    plain("won", "answers", (row) => task(row)?.won, whole),
+    plain("p", "McNemar", (row) => task(row)?.p, (value) => significant(value, 2))
   ];
 }
 

@@ -82,9 +82,9 @@ def small_run():
 # ---- figures that were never measured -------------------------------------------------------
 
 RATE = {"value": 0.8, "low": 0.7, "high": 0.9}
-TASKS = {"passkey": {"right": 8, "of": 10, "rate": RATE, "lost": 2, "won": 0, "by_depth": [
+TASKS = {"passkey": {"right": 8, "of": 10, "rate": RATE, "lost": 2, "won": 0, "p": 0.5, "by_depth": [
              {"depth": depth, "right": 4, "of": 5, "rate": RATE} for depth in (0.1, 0.5, 0.9)]},
-         "copy": {"right": 3, "of": 4, "rate": RATE, "lost": 1, "won": 0,
+         "copy": {"right": 3, "of": 4, "rate": RATE, "lost": 1, "won": 0, "p": 1,
                   "tokens": {"right": 90, "of": 100, "rate": RATE}}}
 N_MADE = 14
 
