@@ -5,6 +5,7 @@
 #include "varve/varve.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 
@@ -121,10 +122,11 @@ static json_t *result_json(const struct eval_options *o, int32_t n_text,
     for (int32_t t = 0; t < n_text; t++) {
         json_array_append_new(texts, statistics_json(&r->by_text[t]));
     }
-    json_t *config = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:b, s:b}", "label", c->label,
-                               "type_k", c->type_k, "type_v", c->type_v, "window",
-                               (json_int_t)c->window, "sinks", (json_int_t)c->n_sink, "rotation",
-                               !c->no_rotation, "stock", c->stock, "added", c->added);
+    json_t *config =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:b, s:b, s:b}", "label", c->label, "type_k",
+                  c->type_k, "type_v", c->type_v, "window", (json_int_t)c->window, "sinks",
+                  (json_int_t)c->n_sink, "rotation", !c->no_rotation, "stock", c->stock, "added",
+                  c->added, "default", strcmp(c->label, CONFIG_DEFAULT) == 0);
     json_t *speeds =
         json_pack("{s:o, s:o}", "prefill", speed_json(r->sum.n_prefill, r->sum.prefill_seconds),
                   "decode", speed_json(r->sum.n_decode, r->sum.decode_seconds));
@@ -142,6 +144,23 @@ static json_t *result_json(const struct eval_options *o, int32_t n_text,
     return json;
 }
 
+/* As Linux has it on x86, NULL elsewhere. */
+static const char *cpu_name(void) {
+    static char line[128];
+    char *name = NULL;
+    FILE *info = fopen("/proc/cpuinfo", "re");
+    while (info != NULL && name == NULL && fgets(line, sizeof(line), info) != NULL) {
+        if (strncmp(line, "model name", 10) == 0 && strstr(line, ": ") != NULL) {
+            name = strstr(line, ": ") + 2;
+            name[strcspn(name, "\n")] = '\0';
+        }
+    }
+    if (info != NULL) {
+        fclose(info);
+    }
+    return name;
+}
+
 static json_t *machine_json(const struct eval_options *o) {
     struct utsname name = {0};
     const char *isa = "scalar";
@@ -151,8 +170,8 @@ static json_t *machine_json(const struct eval_options *o) {
     for (int32_t i = 0; (level = varve_isa_name(i, &available)) != NULL; i++) {
         isa = available ? level : isa;
     }
-    return json_pack("{s:s, s:s, s:I}", "architecture", name.machine, "isa", isa, "threads",
-                     (json_int_t)o->n_threads);
+    return json_pack("{s:s*, s:s, s:s, s:I}", "cpu", cpu_name(), "architecture", name.machine,
+                     "isa", isa, "threads", (json_int_t)o->n_threads);
 }
 
 json_t *figures_json(const struct eval_options *o, const struct eval_text *texts, int32_t n_text,

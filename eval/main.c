@@ -2,8 +2,8 @@
 #include "args.h"
 #include "child.h"
 #include "figures.h"
-#include "json_file.h"
 #include "launch.h"
+#include "outputs.h"
 #include "table.h"
 #include "task_run.h"
 #include "task_table.h"
@@ -214,19 +214,16 @@ static bool run_all(struct evaluation *e) {
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static bool show(struct evaluation *e, int json) {
+static bool show(struct evaluation *e, const struct eval_outputs *outputs) {
     const struct eval_options *o = e->options;
     result_compare(e->results, e->n_result);
     table_show(o, e->texts, e->n_text, e->results, e->n_result);
     task_table_show(o, e->reference_tasks, e->results, e->n_result);
-    if (json < 0) {
-        return true;
-    }
     json_t *root = figures_json(o, e->texts, e->n_text, e->reference, e->results, e->n_result);
     if (eval_options_has_tasks(o)) {
         json_object_set_new(root, "reference_tasks", figures_tasks(o, e->reference_tasks));
     }
-    const bool ok = json_file_write(o->json, json, root);
+    const bool ok = outputs_write(o, outputs, root);
     json_decref(root);
     return ok;
 }
@@ -238,18 +235,17 @@ static bool evaluate(struct evaluation *e) {
         !launch_find_library("libggml-varve.so", e->plugin, sizeof(e->plugin)) || !open_folder(e)) {
         return false;
     }
-    const int json = o->json != NULL ? json_file_open(o->json) : -1;
-    if (o->json != NULL && json < 0) {
+    struct eval_outputs outputs;
+    if (!outputs_open(o, &outputs)) {
+        outputs_close(o, &outputs);
         remove_folder(o->work);
         return false;
     }
     child_catch_signals();
     bool ok = run_all(e);
     const bool is_done = ok;
-    ok = ok && show(e, json);
-    if (json >= 0) {
-        ok = json_file_close(o->json, json) && ok;
-    }
+    ok = ok && show(e, &outputs);
+    ok = outputs_close(o, &outputs) && ok;
     if (is_done && ok && !o->keep) {
         remove_folder(o->work);
     } else if (!is_done && rmdir(o->work) == 0) { /* it failed before there was any work */
@@ -279,7 +275,7 @@ int main(int argc, char **argv) {
     int code = 64; /* EX_USAGE, as argp has it */
     if (eval_options_parse(argc, argv, &options)) {
         struct evaluation e = {.options = &options, .folder = -1};
-        const bool ok = evaluate(&e);
+        const bool ok = options.from_json != NULL ? outputs_again(&options) : evaluate(&e);
         clean_up(&e);
         code = child_signal() != 0 ? 128 + child_signal() : ok ? EXIT_SUCCESS : EXIT_FAILURE;
     }

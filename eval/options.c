@@ -23,8 +23,9 @@ static const char doc[] =
     "  varve eval\n"
     "  varve eval -m model.gguf -f book.txt -f code.c --ctx 8192 --mode decode --json "
     "figures.json\n"
-    "  varve eval --configs q8_0,q8_0/q5_1,q4_0+w256+s4 --chunks 8\n"
-    "  varve eval --configs f16,q8_0,q4_0 --tasks passkey,copy --task-items 100\n\n"
+    "  varve eval --configs q8_0,q8_0/q5_1,q4_0+w256+s4 --chunks 8 --report report.html\n"
+    "  varve eval --configs f16,q8_0,q4_0 --tasks passkey,copy --task-items 100\n"
+    "  varve eval --from-json figures.json --report report.html --plot figures.svg\n\n"
     "After Ctrl-C, the same command with --resume goes on with the chunk that was broken off. "
     "Figures do not depend on --threads, but for stock's. docs/EVAL.md says how they are "
     "computed.\n\n"
@@ -39,6 +40,9 @@ enum {
     KEY_TOP_K,
     KEY_SEED,
     KEY_JSON,
+    KEY_REPORT,
+    KEY_PLOT,
+    KEY_FROM_JSON,
     KEY_WORK,
     KEY_RESUME,
     KEY_KEEP,
@@ -77,6 +81,13 @@ static const struct argp_option option_list[] = {
     {"seed", KEY_SEED, "S", 0,
      "Seed of the confidence intervals and of the tasks, 0 to 2^32 - 1 (default: 1)", 0},
     {"json", KEY_JSON, "FILE", 0, "Write the figures to a file, as JSON", 0},
+    {"report", KEY_REPORT, "FILE", 0,
+     "Write a report to a file: a page of HTML with pictures and tables, which needs no network",
+     0},
+    {"plot", KEY_PLOT, "FILE", 0,
+     "Draw divergence against bytes, as SVG or with a name in .png as PNG (needs gnuplot)", 0},
+    {"from-json", KEY_FROM_JSON, "FILE", 0,
+     "Run no model: --report and --plot show what --json wrote to this file before", 0},
     {"work", KEY_WORK, "FOLDER", 0,
      "Folder of unfinished work, removed at the end (default: varve-eval.part)", 0},
     {"resume", KEY_RESUME, NULL, 0, "Go on with what an earlier run left in that folder", 0},
@@ -126,6 +137,9 @@ static bool set_option(int key, const char *arg, struct eval_options *o) {
     case 't': return cli_integer("-t", arg, 1, 512, &o->n_threads);
     case KEY_SEED: return cli_integer("--seed", arg, 0, UINT32_MAX, &o->seed);
     case KEY_JSON: o->json = arg; return true;
+    case KEY_REPORT: o->report = arg; return true;
+    case KEY_PLOT: o->plot = arg; return true;
+    case KEY_FROM_JSON: o->from_json = arg; return true;
     case KEY_WORK: o->work = arg; return true;
     case KEY_RESUME: o->resume = true; return true;
     case KEY_KEEP: o->keep = true; return true;
@@ -159,6 +173,10 @@ bool eval_options_parse(int argc, char **argv, struct eval_options *o) {
                                .seed = 1,
                                .n_task_item = 50};
     if (argp_parse(&argp, argc, argv, 0, NULL, o) != 0) {
+        return false;
+    }
+    if (o->from_json != NULL && (o->json != NULL || (o->report == NULL && o->plot == NULL))) {
+        cli_say("--from-json makes a report or a plot: give --report or --plot, and no --json");
         return false;
     }
     o->from = o->from >= 0 ? o->from : o->n_ctx / 2;

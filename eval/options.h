@@ -11,8 +11,9 @@ struct eval_options {
     const char *model;  /* path */
     const char **files; /* n_file paths of -f; owned */
     int32_t n_file;
-    const char *configs;    /* list or file */
-    const char *json;       /* path, or NULL */
+    const char *configs; /* list or file */
+    const char *json;    /* paths, or NULL: this and the next three */
+    const char *report, *plot, *from_json;
     const char *work;       /* folder of what is not finished yet */
     int64_t n_ctx, n_chunk; /* n_chunk of each text, 0: all */
     int64_t from;           /* first position that is scored, -1: half of n_ctx */

@@ -81,6 +81,9 @@ OPTIONAL = [
     (["aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu/include/stdlib.h", "qemu-aarch64"],
      ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"],
      "the kernels for ARM are not checked"),
+    (["gnuplot"], ["gnuplot-nox"], "pictures are neither drawn nor tested"),
+    # 125 MB to download and 400 MB on the disk, with what it needs; half a minute
+    (["chromium"], ["chromium"], "the report of varve eval is not tried in a browser"),
 ]
 
 
@@ -362,7 +365,7 @@ def setup_system(cache, purposes):
 
 def setup_optional(cache):
     """What makes the tests faster (they build everything three times: ccache) or wider (a cross
-    compiler and an emulator), so its absence is no error."""
+    compiler and an emulator, gnuplot, a browser), so its absence is no error."""
     for names, packages, loss in OPTIONAL:
         if all(os.path.exists(name) if "/" in name else shutil.which(name) for name in names):
             continue
