@@ -95,6 +95,7 @@ DIMENSIONS = ("--layers", 32, "--kv-heads", 8, "--heads", 32, "--head-dim", 128)
 def dimensions():
     told = plan(*DIMENSIONS, "-c", 32768, "--ctk", "f16", "--ctv", "f16").json
     check(told["bytes"]["cold"] == 32 * 2 * 1024 * 2 * 32768, "dimensions: cold rows of f16", told)
+    check([layer["number"] for layer in told["layers"]] == list(range(32)), "dimensions: numbers", told)
     told = plan(*DIMENSIONS, "-c", 32768).json
     check(told["bytes"]["cold"] == 32 * 2 * 1024 // 32 * 18 * 32768, "dimensions: of q4_0", told)
     check(len(told["layers"]) == 32, "dimensions: 32 layers", told)
