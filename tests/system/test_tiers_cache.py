@@ -3,7 +3,7 @@
 
 llama.cpp changes caches behind the back of SET_ROWS: it shifts K, copies streams, restores states
 and clears (pitfall 10). tests/system/tiers_probe.c does these by libllama's public API, on a model
-of two layers with random F32 weights (tiny_model.c), whose records of logits are compared bit for
+of two layers with random F32 weights (common.tiny_model), whose records of logits are compared bit for
 bit where both runs must read the same rows in the same way. The trick for that: a context whose
 state was restored has no twins and reads cold what it did not write itself, so it is the reference
 for a context whose twins have all become stale. Where counters follow from docs/DESIGN.md 9, the
@@ -32,14 +32,10 @@ class Bench:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.probe = common.build_with_llama("tiers_probe.c", folder)
-        self.maker = common.build_with_llama("tiny_model.c", folder)
         self.tiny = self.model("tiny.gguf", N_LAYER)
 
     def model(self, name, n_layer):
-        path = self.folder / name
-        done = common.run([self.maker, path, n_layer])
-        assert done.code == 0, done
-        return path
+        return common.tiny_model(self.folder / name, n_layer)
 
     def raw(self, *words, env=None, varve=True, model=None, text="-"):
         env = {**PASSIVE, **(env or {})}
