@@ -4,6 +4,7 @@
 #include "figures.h"
 #include "json_file.h"
 #include "launch.h"
+#include "model_file.h"
 #include "table.h"
 
 #include <dirent.h>
@@ -137,7 +138,13 @@ static bool run_config(struct evaluation *e, const struct eval_config *config) {
     }
     e->results = more;
     const bool ok = run(e, config, points, &report);
+    const bool is_refused = json_is_true(json_object_get(report, "refused"));
     json_decref(report);
+    if (ok && is_refused) {
+        cli_say("%s is left out", config->label);
+        unlink(points);
+        return true;
+    }
     return ok && result_load(&more[e->n_result++], config, points, e->chunks, e->n_text,
                              (uint64_t)e->options->seed);
 }
@@ -190,7 +197,10 @@ static bool run_all(struct evaluation *e) {
             ok = plan_partners(e); /* they have no windows, so this adds nothing the second time */
         }
     }
-    return ok;
+    if (ok && e->n_result == 0) {
+        cli_say("no configuration is left; give others with --configs");
+    }
+    return ok && e->n_result > 0;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
@@ -198,6 +208,9 @@ static bool run_all(struct evaluation *e) {
 static bool show(struct evaluation *e, int json) {
     const struct eval_options *o = e->options;
     result_compare(e->results, e->n_result);
+    if (json_is_true(json_object_get(e->reference, "random_weights"))) {
+        puts(MODEL_FILE_CAUTION);
+    }
     table_show(o, e->texts, e->n_text, e->results, e->n_result);
     if (json < 0) {
         return true;
