@@ -250,7 +250,7 @@ def side_by_side(bench):
                         for w in ("use=0", f"record={'ghij'[s]}", f"say={s},6000,1,1",
                                   f"compare={'bcde'[s]},{'ghij'[s]}")])
         for pair in ("b_g", "c_h", "d_i", "e_j"):
-            check_close(a, pair, f"{what}, as alone")
+            check_close(a, pair, f"{what}, as alone", 10 * ROOM) # a step of q4_0 may be taken elsewhere
 
 
 def capacity(bench):
