@@ -187,9 +187,10 @@ json_t *figures_json(const struct eval_options *o, const struct eval_text *texts
                                  "context", (json_int_t)o->n_ctx, "from", (json_int_t)o->from,
                                  "mode", o->decode ? "decode" : "prefill", "top_k",
                                  (json_int_t)o->top_k, "seed", (json_int_t)o->seed);
-    return json_pack("{s:s, s:o, s:o, s:o, s:O, s:O, s:O, s:o}", "version", varve_version(),
+    return json_pack("{s:s, s:o, s:o, s:o, s:O, s:O, s:O, s:O, s:o}", "version", varve_version(),
                      "settings", settings, "machine", machine_json(o), "texts", names, "chunks",
                      json_object_get(reference, "chunks"), "model",
-                     json_object_get(reference, "model"), "vocabulary",
+                     json_object_get(reference, "model"), "random_weights",
+                     json_object_get(reference, "random_weights"), "vocabulary",
                      json_object_get(reference, "vocabulary"), "results", list);
 }

@@ -3,6 +3,7 @@
 #include "child.h"
 #include "figures.h"
 #include "launch.h"
+#include "model_file.h"
 #include "outputs.h"
 #include "table.h"
 #include "task_run.h"
@@ -151,9 +152,16 @@ static bool run_config(struct evaluation *e, const struct eval_config *config) {
         return false;
     }
     e->results = more;
-    const bool ok = run(e, config, points, answers, &report);
-    json_decref(report);
     struct eval_result *result = &more[e->n_result];
+    const bool ok = run(e, config, points, answers, &report);
+    const bool is_refused = json_is_true(json_object_get(report, "refused"));
+    json_decref(report);
+    if (ok && is_refused) {
+        cli_say("%s is left out", config->label);
+        unlink(points);
+        unlink(answers);
+        return true;
+    }
     return ok &&
            result_load(&more[e->n_result++], config, points, e->chunks, e->n_text,
                        (uint64_t)e->options->seed) &&
@@ -209,7 +217,10 @@ static bool run_all(struct evaluation *e) {
             ok = plan_partners(e); /* they have no windows, so this adds nothing the second time */
         }
     }
-    return ok;
+    if (ok && e->n_result == 0) {
+        cli_say("no configuration is left; give others with --configs");
+    }
+    return ok && e->n_result > 0;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
@@ -217,6 +228,9 @@ static bool run_all(struct evaluation *e) {
 static bool show(struct evaluation *e, const struct eval_outputs *outputs) {
     const struct eval_options *o = e->options;
     result_compare(e->results, e->n_result);
+    if (json_is_true(json_object_get(e->reference, "random_weights"))) {
+        puts(MODEL_FILE_CAUTION);
+    }
     table_show(o, e->texts, e->n_text, e->results, e->n_result);
     task_table_show(o, e->reference_tasks, e->results, e->n_result);
     json_t *root = figures_json(o, e->texts, e->n_text, e->reference, e->results, e->n_result);

@@ -6,6 +6,7 @@
 #include "kv_size.h"
 #include "launch.h"
 #include "log.h"
+#include "model_file.h"
 #include "progress.h"
 #include "stop.h"
 #include "store.h"
@@ -43,6 +44,7 @@ struct worker {
     struct eval_progress progress;
     struct eval_chunk figures; /* of the chunk at hand */
     int32_t n_vocab, n_batch;
+    bool refused; /* llama.cpp makes no context of this configuration */
 };
 
 /* ---- context -------------------------------------------------------------------------------- */
@@ -308,7 +310,8 @@ static enum engine_status do_sequence(struct worker *w) {
 static enum engine_status warm_up(struct worker *w) {
     double seconds = 0;
     if (!open_context(w)) {
-        return ENGINE_FAILED;
+        w->refused = w->job->config != NULL; /* others may do */
+        return w->refused ? ENGINE_STOPPED : ENGINE_FAILED;
     }
     const enum engine_status status = evaluate(w, w->tokens.tokens, in_text, 0, 1, &seconds);
     close_context(w);
@@ -434,11 +437,12 @@ static bool hand_over(const struct worker *w, double seconds, int report) {
     if (w->model != NULL) {
         llama_model_desc(w->model, model, sizeof(model));
     }
-    json_t *json = json_pack("{s:o, s:I, s:i, s:s, s:I, s:f, s:s?}", "chunks", chunks, "positions",
-                             (json_int_t)(w->job->options->n_ctx - 1 - w->job->options->from),
-                             "vocabulary", w->n_vocab, "model", model, "tokens",
-                             (json_int_t)(w->progress.n_done - w->progress.n_there), "seconds",
-                             seconds, "stopped", stop_reason());
+    json_t *json = json_pack(
+        "{s:o, s:I, s:i, s:s, s:b, s:b, s:I, s:f, s:s?}", "chunks", chunks, "positions",
+        (json_int_t)(w->job->options->n_ctx - 1 - w->job->options->from), "vocabulary", w->n_vocab,
+        "model", model, "random_weights", w->model != NULL && model_file_is_random(w->model),
+        "refused", w->refused, "tokens", (json_int_t)(w->progress.n_done - w->progress.n_there),
+        "seconds", seconds, "stopped", stop_reason());
     const bool ok = json != NULL && json_dumpfd(json, report, JSON_COMPACT) == 0;
     json_decref(json);
     return ok;

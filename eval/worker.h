@@ -33,7 +33,8 @@ struct eval_chunk {
 };
 
 /* A child_work; the job is a struct eval_job. The report has "chunks" (of each text), "positions",
- * "vocabulary", "tokens" (evaluated now), "seconds" and "stopped". */
+ * "vocabulary", "random_weights", "refused" (llama.cpp has no such context; said already), "tokens"
+ * (evaluated now), "seconds" and "stopped". */
 int eval_worker(const void *job, int report);
 
 #endif

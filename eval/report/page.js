@@ -11,6 +11,7 @@ function lede(data) {
       `${plural(results.length, "configuration")} of the cache read `,
       `${plural(texts.length, "text")} (${texts.join(", ")}); `,
       `${plural(all?.positions, "position")} scored, perplexity of the reference ${perplexity}.`);
+  at("random-weights").hidden = !data.random_weights;
 }
 
 function legend(results) {
