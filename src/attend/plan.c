@@ -15,9 +15,10 @@
  */
 #define FEW_QUERIES 32
 #define FEW_BYTES (1 << 18)
-/* Queries per tile, times group: enough to pay for decoding a block, few enough that scores and
- * outputs of a tile stay in the L2 cache. */
+/* Queries per tile, times group: enough to pay for decoding a block; the more the better, as long
+ * as scores and outputs of a tile stay in the L2 cache and there are enough tasks. */
 #define TILE_QUERIES 128
+#define TILE_QUERIES_MOST 512
 #define CHUNK_ROWS_MIN 256 /* below, merging costs more than it brings */
 #define CHUNK_ROWS 512     /* enough to forget how a chunk begins; smaller ones for 16 chunks */
 #define CHUNKS_MAX 64
@@ -122,7 +123,10 @@ static void cut(struct varve_plan *plan) {
         n <= DIRECT_QUERIES ||
         (n <= FEW_QUERIES && n * a->n_head_kv * plan->ld_v * (int64_t)sizeof(float) <= FEW_BYTES);
     plan->n_head_task = few ? a->n_head_kv : 1;
-    plan->tile_query = TILE_QUERIES / plan->group;
+    const int64_t n_head_query = a->n_batch * a->n_query * a->n_head;
+    int64_t tile = TILE_QUERIES_MOST;
+    while (tile > TILE_QUERIES && n_head_query / tile < TASKS_WANTED) tile /= 2;
+    plan->tile_query = tile / plan->group;
     if (few || plan->tile_query > a->n_query) plan->tile_query = a->n_query;
     if (plan->tile_query < 1) plan->tile_query = 1;
     plan->n_tile = (a->n_query + plan->tile_query - 1) / plan->tile_query;

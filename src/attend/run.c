@@ -2,8 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "attend/plan.h"
-#include "attend/state.h"
+#include "attend/partial.h"
 #include "attend/visible.h"
 #include "base/parallel.h"
 
@@ -16,6 +15,7 @@ struct task {
     int32_t head_kv0;
     int32_t n;           /* queries of one KV head: n_query * group */
     int64_t head_floats; /* of o, from one KV head to the next */
+    bool unpacked;       /* the block at hand is in the tiles already */
     /* the worker's slice of scratch */
     float *query_f;
     int8_t *query_i;
@@ -45,31 +45,6 @@ static void task_buffers(struct task *task, char *slice) {
     task->v_m = (float *)(void *)(slice + at->v_m);
 }
 
-/* Number of the partial state of (chunk, b, i, h). */
-static int64_t partial_at(const struct varve_plan *plan, int64_t chunk, int64_t b, int64_t i,
-                          int32_t h) {
-    const struct varve_attention *a = &plan->attention;
-    const int64_t head = (chunk * a->n_batch + b) * a->n_head_kv + h / plan->group;
-    return (head * a->n_query + i) * plan->group + h % plan->group;
-}
-
-static float *partial_ms(const struct varve_plan *plan, void *scratch, int64_t at) {
-    return (float *)(void *)((char *)scratch + plan->partial_ms) + VARVE_RECORD_MS * at;
-}
-
-static float *partial_o(const struct varve_plan *plan, void *scratch, int64_t at) {
-    return (float *)(void *)((char *)scratch + plan->partial_o) + at * plan->ld_v;
-}
-
-static struct varve_record partial_record(const struct varve_plan *plan, const void *scratch,
-                                          int64_t at) {
-    const char *const from = scratch;
-    const float *const ms =
-        (const float *)(const void *)(from + plan->partial_ms) + VARVE_RECORD_MS * at;
-    const float *const o = (const float *)(const void *)(from + plan->partial_o) + at * plan->ld_v;
-    return (struct varve_record){ms[0], ms[1], o};
-}
-
 /* Which chunk, tile, heads and batch entry a task number means. Tiles come last to first: with a
  * causal mask the later ones have more work, and the largest tasks should start first. */
 static struct task task_of(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
@@ -93,7 +68,8 @@ static struct task task_of(const struct varve_plan *plan, const struct varve_io 
     task.head_floats = (int64_t)task.n * plan->ld_v;
     if (plan->partials) {
         const int32_t h = task.head_kv0 * plan->group;
-        task.o = partial_o(plan, scratch, partial_at(plan, task.chunk, task.batch, task.query0, h));
+        task.o = varve_partial_o(plan, scratch,
+                                 varve_partial_at(plan, task.chunk, task.batch, task.query0, h));
         task.head_floats = a->n_query * plan->group * plan->ld_v;
     }
     return task;
@@ -257,7 +233,7 @@ static void score_block(const struct task *task, const struct varve_block *block
                                               .dk = task->k_d,
                                               .mk = task->k_m,
                                               .ahead = ahead};
-        kernels->packk[format].run(&pack);
+        if (!task->unpacked) kernels->packk[format].run(&pack);
         const struct varve_packscore_args args = {
             &queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, task->s};
         kernels->packscore.run(&args);
@@ -266,8 +242,9 @@ static void score_block(const struct task *task, const struct varve_block *block
     const struct varve_unpackk_args unpack = {
         traits, plan->attention.head_dim_k, block->n, rows, task->k_tile, task->k_d, task->k_m,
         ahead};
-    kernels->unpackk[format].run(&unpack);
-    if (traits->quantized && !q8) { /* exact products of a quantized row: its decoded values */
+    if (!task->unpacked) kernels->unpackk[format].run(&unpack);
+    if (traits->quantized && !q8 &&
+        !task->unpacked) { /* exact products of a quantized row: its decoded values */
         for (int32_t d = 0; d < plan->attention.head_dim_k; d++) {
             float *const t = task->k_tile + d * VARVE_TILE_ROWS;
             const float *const scale = task->k_d + d / VARVE_BLOCK * VARVE_TILE_ROWS;
@@ -346,7 +323,7 @@ static void fold_block(const struct task *task, const struct varve_block *block,
                                               .dv = task->v_d,
                                               .mv = task->v_m,
                                               .ahead = ahead};
-        kernels->packv[format].run(&pack);
+        if (!task->unpacked) kernels->packv[format].run(&pack);
         const struct varve_packfold_args args = {task->n,
                                                  head_dim,
                                                  plan->ld_v,
@@ -363,7 +340,7 @@ static void fold_block(const struct task *task, const struct varve_block *block,
     }
     const struct varve_unpackv_args unpack = {traits, head_dim,     plan->ld_v, block->n,
                                               rows,   task->v_tile, ahead};
-    kernels->unpackv[format].run(&unpack);
+    if (!task->unpacked) kernels->unpackv[format].run(&unpack);
     const struct varve_tilefold_args args = {task->n,  head_dim,         plan->ld_v,
                                              block->n, block->sparse,    task->v_tile,
                                              task->s,  task->alpha + at, o};
@@ -387,9 +364,8 @@ static struct varve_ahead ahead_of(const uint8_t *const *row0, int32_t n, int64_
 
 /* The block for all KV heads of the task, before the next block: the heads of a row lie next to
  * each other in an engine's cache. Each head of the next block is fetched meanwhile. */
-static void attend_block(const struct task *task, const struct varve_block *block,
-                         const struct varve_block *next) {
-    if (!block->plain) varve_view_bias(&task->view, block, task->bias);
+static void attend_part(const struct task *task, const struct varve_block *block,
+                        const struct varve_block *next) {
     const struct varve_attention *a = &task->plan->attention;
     const struct varve_segment *s = block->segment, *t = next->n > 0 ? next->segment : s;
     const uint8_t *rows[VARVE_TILE_ROWS];
@@ -405,19 +381,78 @@ static void attend_block(const struct task *task, const struct varve_block *bloc
     }
 }
 
-/* Where a complete record goes: into the caller's state, or divided into the output. */
-static void deliver(const struct varve_plan *plan, const struct varve_io *io, int64_t b, int64_t i,
-                    int32_t h, const struct varve_record *record) {
-    const struct varve_attention *a = &plan->attention;
-    if (io->state != NULL) {
-        float *const data = io->state->data + varve_state_at(io->state, b, i, h);
-        varve_record_merge(&data[0], &data[1], &data[2], record, a->head_dim_v);
-        return;
+/* Queries first .. last - 1 of a task of one KV head, as a task. `unpacked`: the block at hand is
+ * in the tiles already. */
+static struct task part_of(const struct task *task, int64_t first, int64_t last, bool unpacked) {
+    const struct varve_plan *plan = task->plan;
+    const int64_t ld = plan->ld_k, n_block = plan->n_block, at = first * plan->group;
+    struct task part = *task;
+    part.n = (int32_t)(last - first) * plan->group;
+    part.unpacked = unpacked;
+    part.query_f += at * ld;
+    part.query_i += at * ld;
+    part.query_fi += at * ld;
+    part.query_d += at * n_block;
+    part.query_sum += at * n_block;
+    part.m += at;
+    part.sum += at;
+    part.alpha += at;
+    part.o += at * plan->ld_v;
+    part.bias += first * task->view.n_line_head * VARVE_TILE_ROWS;
+    return part;
+}
+
+enum sight { SEES_NONE, SEES_SOME, SEES_ALL };
+
+/* What a query of the task sees of a block; all only where nothing is added to its logits. */
+static enum sight sight_of(const struct task *task, const struct varve_block *block,
+                           int64_t query) {
+    const int32_t n_line = task->view.n_line_head;
+    const float *bias = task->bias + query * n_line * VARVE_TILE_ROWS;
+    int32_t n_hidden = 0, n_zero = 0;
+    for (int32_t line = 0; line < n_line; line++, bias += VARVE_TILE_ROWS) {
+        for (int32_t r = 0; r < block->n; r++) {
+            n_hidden += bias[r] == -INFINITY;
+            n_zero += bias[r] == 0;
+        }
     }
-    const struct varve_output *output = &io->output;
-    varve_record_finish(record, io->sinks ? &io->sinks[h] : NULL, a->head_dim_v,
-                        output->data ? varve_output_at(output, b, i, h) : NULL,
-                        output->lse ? &output->lse[(b * a->n_query + i) * a->n_head + h] : NULL);
+    if (n_hidden == n_line * block->n) return SEES_NONE;
+    return n_zero == n_line * block->n ? SEES_ALL : SEES_SOME;
+}
+
+/* A block that is not plain, of a task of one KV head. With a causal mask or a window, the first
+ * and last queries often see nothing of it, or all. */
+static void attend_masked(const struct task *task, struct varve_block *block,
+                          const struct varve_block *next) {
+    int64_t from = 0, to = task->n_query;
+    while (from < to && sight_of(task, block, from) == SEES_NONE) from++;
+    while (to > from && sight_of(task, block, to - 1) == SEES_NONE) to--;
+    int64_t low = from, high = to; /* between them queries that see some of it */
+    while (low < high && sight_of(task, block, low) == SEES_ALL) low++;
+    while (high > low && sight_of(task, block, high - 1) == SEES_ALL) high--;
+    const int64_t cut[] = {from, low, high, to};
+    const bool sparse = block->sparse;
+    bool unpacked = false;
+    for (int i = 0; i < 3; i++) {
+        if (cut[i] == cut[i + 1]) continue;
+        const struct task part = part_of(task, cut[i], cut[i + 1], unpacked);
+        block->plain = i != 1;
+        block->sparse = i == 1 && sparse;
+        attend_part(&part, block, next);
+        unpacked = true;
+    }
+}
+
+static void attend_block(const struct task *task, struct varve_block *block,
+                         const struct varve_block *next) {
+    const struct varve_plan *plan = task->plan;
+    if (!block->plain) varve_view_bias(&task->view, block, task->bias);
+    /* direct kernels would read the rows once for each part */
+    if (!block->plain && plan->n_head_task == 1 && plan->v_direct == 0) {
+        attend_masked(task, block, next);
+    } else {
+        attend_part(task, block, next);
+    }
 }
 
 static void emit(const struct task *task, void *scratch) {
@@ -431,12 +466,12 @@ static void emit(const struct task *task, void *scratch) {
                                                 task->o + head * task->head_floats +
                                                     (int64_t)a * plan->ld_v};
             if (plan->partials) {
-                float *const ms =
-                    partial_ms(plan, scratch, partial_at(plan, task->chunk, task->batch, i, h));
+                float *const ms = varve_partial_ms(
+                    plan, scratch, varve_partial_at(plan, task->chunk, task->batch, i, h));
                 ms[0] = record.m;
                 ms[1] = record.s;
             } else {
-                deliver(plan, task->io, task->batch, i, h, &record);
+                varve_partial_deliver(plan, task->io, task->batch, i, h, &record);
             }
         }
     }
@@ -480,56 +515,12 @@ static void attend_task(const struct varve_plan *plan, const struct varve_io *io
     emit(&task, scratch);
 }
 
-/* Merges the chunks of a few records in the order of the chunks, whoever computed them. The first
- * chunk's partial is the accumulator; this task is its only reader and writer now. */
-static void merge_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
-                       int64_t number) {
-    const struct varve_attention *a = &plan->attention;
-    const int64_t n_record = a->n_batch * a->n_query * a->n_head;
-    const int64_t per_task = (n_record + plan->n_task[1] - 1) / plan->n_task[1];
-    const int64_t first = number * per_task;
-    const int64_t last = first + per_task < n_record ? first + per_task : n_record;
-    for (int64_t r = first; r < last; r++) {
-        const int32_t h = (int32_t)(r % a->n_head);
-        const int64_t i = r / a->n_head % a->n_query;
-        const int64_t b = r / a->n_head / a->n_query;
-        const int64_t at = partial_at(plan, 0, b, i, h);
-        float *const ms = partial_ms(plan, scratch, at), *const o = partial_o(plan, scratch, at);
-        for (int64_t c = 1; c < plan->n_chunk; c++) {
-            const struct varve_record in =
-                partial_record(plan, scratch, partial_at(plan, c, b, i, h));
-            varve_record_merge(&ms[0], &ms[1], o, &in, a->head_dim_v);
-        }
-        const struct varve_record record = {ms[0], ms[1], o};
-        deliver(plan, io, b, i, h, &record);
-    }
-}
-
-enum varve_status varve_partial_read(const struct varve_plan *plan, const void *scratch, int64_t b,
-                                     int64_t i, int32_t h, float *record) {
-    if (plan == NULL || scratch == NULL || record == NULL || !plan->attention.partials) {
-        return VARVE_ERROR_ARGUMENT;
-    }
-    const struct varve_attention *a = &plan->attention;
-    if (b < 0 || b >= a->n_batch || i < 0 || i >= a->n_query || h < 0 || h >= a->n_head) {
-        return VARVE_ERROR_ARGUMENT;
-    }
-    /* The first merge into an empty record copies, bit for bit. */
-    record[0] = -INFINITY;
-    memset(&record[1], 0, (1 + (size_t)a->head_dim_v) * sizeof(float));
-    for (int64_t c = 0; c < plan->n_chunk; c++) {
-        const struct varve_record in = partial_record(plan, scratch, partial_at(plan, c, b, i, h));
-        varve_record_merge(&record[0], &record[1], &record[2], &in, a->head_dim_v);
-    }
-    return VARVE_OK;
-}
-
 void varve_run_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
                     int32_t phase, int64_t task, int32_t worker) {
     if (phase == 0)
         attend_task(plan, io, scratch, task, worker);
     else
-        merge_task(plan, io, scratch, task);
+        varve_partial_merge(plan, io, scratch, task);
 }
 
 struct run {

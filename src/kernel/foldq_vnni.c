@@ -154,20 +154,19 @@ VEC_INLINE void store_biased(const enum varve_format f, float *o, float alpha,
  * `first`. */
 VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
                           int32_t from, const struct weights *weights, int32_t first,
-                          const int32_t nq, const int32_t most, const int32_t n_block) {
+                          const int32_t nq, const int32_t most, const int32_t n_block,
+                          struct vec_ahead *ahead) {
     const int64_t offset = quant_row_bytes(f, from);
-    const bool fetch = a0 == 0 && from == 0;
     __m512i sum[FOLDQ_SUMS];
     VEC_UNROLL
     for (int32_t i = 0; i < nq * n_block * 2; i++) sum[i] = _mm512_setzero_si512();
     const int16_t *const w0 = weights->w[first];
     for (int32_t r = 0; r < args->n_row; r += 2) {
-        if (fetch && r % 8 == 0) {
+        if (nq < 8 || args->n <= AHEAD_QUERIES) {
+            vec_ahead_step(ahead);
+        } else if (a0 == 0 && from == 0 && r % 8 == 0) {
             vec_fetch_ahead(&args->ahead, r, 8);
-            if (args->n > 4) { /* else hints cost more than they bring */
-                const int64_t bytes = quant_row_bytes(f, args->head_dim);
-                vec_prefetch(args->rows, args->n_row, r + 16, 8, 0, bytes);
-            }
+            vec_prefetch(args->rows, args->n_row, r + 16, 8, 0, quant_row_bytes(f, args->head_dim));
         }
         const uint8_t *row0 = args->rows[r] + offset;
         const uint8_t *row1 = args->rows[vec_min_i32(r + 1, args->n_row - 1)] + offset;
@@ -205,8 +204,8 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
  * `most` blocks at once, tiles of n_block. */
 VEC_INLINE void fold_queries(const struct varve_fold_args *args, const enum varve_format f,
                              const struct scales *scales, int32_t a0, int32_t u0, int32_t c,
-                             int32_t n, const int32_t nq, const int32_t most,
-                             const int32_t n_block) {
+                             int32_t n, const int32_t nq, const int32_t most, const int32_t n_block,
+                             struct vec_ahead *ahead) {
     struct weights weights;
     for (int32_t b0 = 0; b0 < n; b0 += most) {
         const int32_t from = c + b0 * VARVE_BLOCK;
@@ -214,10 +213,10 @@ VEC_INLINE void fold_queries(const struct varve_fold_args *args, const enum varv
         load_weights(args, f, scales, a0, u0, b0, nq, n_here, most, &weights);
         int32_t b = 0;
         for (; b + n_block <= n_here; b += n_block) {
-            fold_tile(args, f, a0, from + b * VARVE_BLOCK, &weights, b, nq, most, n_block);
+            fold_tile(args, f, a0, from + b * VARVE_BLOCK, &weights, b, nq, most, n_block, ahead);
         }
         for (; b < n_here; b++) {
-            fold_tile(args, f, a0, from + b * VARVE_BLOCK, &weights, b, nq, most, 1);
+            fold_tile(args, f, a0, from + b * VARVE_BLOCK, &weights, b, nq, most, 1, ahead);
         }
     }
 }
@@ -225,14 +224,14 @@ VEC_INLINE void fold_queries(const struct varve_fold_args *args, const enum varv
 /* Up to FOLDQ_QUERIES queries from a0 on and n blocks from column c on. */
 VEC_INLINE void fold_columns(const struct varve_fold_args *args, const enum varve_format f,
                              const struct scales *scales, int32_t a0, int32_t nq, int32_t c,
-                             int32_t n) {
+                             int32_t n, struct vec_ahead *ahead) {
     int32_t u = 0;
-    for (; u + 8 <= nq; u += 8) fold_queries(args, f, scales, a0 + u, u, c, n, 8, 2, 1);
-    for (; u + 4 <= nq; u += 4) fold_queries(args, f, scales, a0 + u, u, c, n, 4, 4, 2);
+    for (; u + 8 <= nq; u += 8) fold_queries(args, f, scales, a0 + u, u, c, n, 8, 2, 1, ahead);
+    for (; u + 4 <= nq; u += 4) fold_queries(args, f, scales, a0 + u, u, c, n, 4, 4, 2, ahead);
     switch (nq - u) {
-    case 3: fold_queries(args, f, scales, a0 + u, u, c, n, 3, 4, 2); break;
-    case 2: fold_queries(args, f, scales, a0 + u, u, c, n, 2, 4, 4); break;
-    case 1: fold_queries(args, f, scales, a0 + u, u, c, n, 1, 4, 4); break;
+    case 3: fold_queries(args, f, scales, a0 + u, u, c, n, 3, 4, 2, ahead); break;
+    case 2: fold_queries(args, f, scales, a0 + u, u, c, n, 2, 4, 4, ahead); break;
+    case 1: fold_queries(args, f, scales, a0 + u, u, c, n, 1, 4, 4, ahead); break;
     default: break;
     }
 }
@@ -240,14 +239,21 @@ VEC_INLINE void fold_columns(const struct varve_fold_args *args, const enum varv
 VEC_INLINE void foldq(const struct varve_fold_args *args, const enum varve_format f) {
     const int32_t n_block = args->head_dim / VARVE_BLOCK;
     struct scales scales;
-    vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
+    /* blocks of a tile of the first queries */
+    const int32_t n_tile = args->n >= 8 ? 1 : args->n >= 3 ? 2 : 4;
+    struct vec_ahead ahead =
+        vec_ahead_of(&args->ahead, vec_parts(args->n_row, 2) * vec_parts(n_block, n_tile));
+    if (args->n > AHEAD_QUERIES) { /* products take most of the time: rows at once, and into L1 */
+        vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
+        ahead.n_line = 0;
+    }
     for (int32_t a = 0; a < args->n; a += FOLDQ_QUERIES) {
         const int32_t nq = vec_min_i32(args->n - a, FOLDQ_QUERIES);
         load_units(args->p + (int64_t)a * VARVE_TILE_ROWS, nq, args->n_row, &scales.units);
         for (int32_t b = 0; b < n_block; b += FOLDQ_BLOCKS) {
             const int32_t c = b * VARVE_BLOCK, n = vec_min_i32(n_block - b, FOLDQ_BLOCKS);
             load_scales(args, quant_row_bytes(f, c), quant_bytes(f), n, quant_has_min(f), &scales);
-            fold_columns(args, f, &scales, a, nq, c, n);
+            fold_columns(args, f, &scales, a, nq, c, n, &ahead);
         }
     }
 }

@@ -64,7 +64,8 @@ VEC_INLINE void score_codes(const struct queries *q, int32_t a, int32_t p, __m51
 
 /* 16 rows. */
 VEC_INLINE void score_rows(const enum varve_format f, const struct queries *q, int32_t n_pair,
-                           const uint8_t *const *rows, int32_t n_row, const int32_t nq, float *s) {
+                           const uint8_t *const *rows, int32_t n_row, const int32_t nq, float *s,
+                           struct vec_ahead *ahead) {
     __m512 sum[2 * QUERIES];
     VEC_UNROLL
     for (int32_t n = 0; n < 2 * nq; n++) sum[n] = _mm512_setzero_ps();
@@ -72,9 +73,15 @@ VEC_INLINE void score_rows(const enum varve_format f, const struct queries *q, i
         __m512i x[2][8];
         __m512 d[2];
         VEC_UNROLL
-        for (int32_t v = 0; v < 2; v++) d[v] = load_codes(f, rows + v * ROWS, p, x[v]);
+        for (int32_t v = 0; v < 2; v++) {
+            d[v] = load_codes(f, rows + v * ROWS, p, x[v]);
+            vec_ahead_step(ahead);
+        }
         VEC_UNROLL
-        for (int32_t a = 0; a + 2 <= nq; a += 2) score_codes(q, a, p, x, d, 2, sum + 2 * a);
+        for (int32_t a = 0; a + 2 <= nq; a += 2) {
+            score_codes(q, a, p, x, d, 2, sum + 2 * a);
+            vec_ahead_step(ahead);
+        }
         if (nq % 2 != 0) score_codes(q, nq - 1, p, x, d, 1, sum + 2 * nq - 2);
     }
     const __mmask16 valid = vec_first(n_row);
@@ -94,12 +101,11 @@ VEC_INLINE void score_all(const struct varve_score_args *args, const enum varve_
     for (int32_t a = 0; a < nq; a++) {
         for (int32_t p = 0; p < n_pair; p++) load_query(f, args->q, a, p, &q);
     }
+    struct vec_ahead ahead =
+        vec_ahead_of(&args->ahead, vec_parts(args->n_row, VEC_LANES) * n_pair * (2 + nq / 2));
     for (int32_t r = 0; r < args->n_row; r += VEC_LANES) {
         const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
-        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
-        vec_prefetch(args->rows, args->n_row, r + VEC_LANES, VEC_LANES, 0,
-                     quant_row_bytes(f, args->q->head_dim));
-        score_rows(f, &q, n_pair, rows, args->n_row - r, nq, args->s + r);
+        score_rows(f, &q, n_pair, rows, args->n_row - r, nq, args->s + r, &ahead);
     }
 }
 

@@ -22,6 +22,9 @@
 
 VEC_INLINE int32_t vec_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
 
+/* Parts of `most` that n values take. */
+VEC_INLINE int32_t vec_parts(int32_t n, int32_t most) { return (n + most - 1) / most; }
+
 /* Fetches the rows from .. from + n - 1 of a block into L1, as far as there are such rows. Rows of
  * one KV head lie apart in memory, often one per page or two, where no hardware prefetcher follows.
  */
@@ -39,6 +42,38 @@ VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, i
     for (int32_t r = from; r < vec_min_i32(from + n, ahead->n); r++) {
         const char *const row = (const char *)ahead->rows[r] + ahead->offset;
         for (int32_t at = 0; at < ahead->bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+    }
+}
+
+/* The same line by line, for the fastest kernels and up to AHEAD_QUERIES queries: a core has some
+ * two dozen lines on their way from memory at most, and its own loads from L2 wait when it asks for
+ * more. A step costs a few instructions, which slower kernels feel more than the waiting. */
+enum { AHEAD_QUERIES = 8 };
+struct vec_ahead {
+    const struct varve_ahead *of;
+    const char *at, *end; /* in the current row */
+    int32_t row, n_line;  /* the row after it; lines for each step */
+};
+
+VEC_INLINE void vec_ahead_row(struct vec_ahead *ahead) {
+    if (ahead->row >= ahead->of->n) return;
+    ahead->at = (const char *)ahead->of->rows[ahead->row++] + ahead->of->offset;
+    ahead->end = ahead->at + ahead->of->bytes;
+}
+
+/* For a kernel of about n_step steps; if it takes fewer, the last lines are not asked for. */
+VEC_INLINE struct vec_ahead vec_ahead_of(const struct varve_ahead *of, int32_t n_step) {
+    const int32_t n_line = of->n * ((of->bytes + 63) / 64);
+    struct vec_ahead ahead = {.of = of, .n_line = vec_parts(n_line, n_step > 0 ? n_step : 1)};
+    vec_ahead_row(&ahead);
+    return ahead;
+}
+
+VEC_INLINE void vec_ahead_step(struct vec_ahead *ahead) {
+    for (int32_t i = 0; i < ahead->n_line && ahead->at < ahead->end; i++) {
+        __builtin_prefetch(ahead->at, 0, 2);
+        ahead->at += 64;
+        if (ahead->at >= ahead->end) vec_ahead_row(ahead);
     }
 }
 

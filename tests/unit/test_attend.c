@@ -281,6 +281,31 @@ static void test_unseen_rows_may_hold_nan(void **unused) {
     varve_context_destroy(context);
 }
 
+/* Tiles of which the first or last queries see nothing of a block, or all of it: causal order and
+ * windows, by positions and by a mask, with and without a bias; tiles of any size that the plan
+ * makes. */
+static void test_edges_of_tiles(void **unused) {
+    (void)unused;
+    static const int32_t heads[][2] = {{2, 2}, {64, 16}}; /* tiles of 128 and of 512 */
+    struct varve_context *context = context_of(NULL);
+    for (int i = 0; i < 24; i++) {
+        uint64_t seed = 70 + (uint64_t)i;
+        const int32_t *head = heads[i / 2 % 2];
+        const int64_t n[] = {130 - 70 * (i % 2), 140 + i};
+        const enum varve_format f[] = {all_formats[1 + i % 4], all_formats[1 + i % 4]};
+        struct problem problem = {.attention = attention_of(32, 32, head[0], head[1], 260, 1)};
+        problem.attention.causal = i % 3 != 0;
+        problem.attention.window = i % 3 != 1 ? 90 : 0;
+        problem.attention.query_pos = i % 5 == 0 ? -20 : 10;
+        if (i % 4 == 3) problem.attention.max_bias = 8;
+        problem_fill(&problem, &seed, 2, n, f, f, i % 6 - 1 < 4 ? i % 6 - 1 : -1, i % 12 > 5);
+        assert_true(problem_run(context, &problem, 2));
+        assert_true(problem_error(&problem) <= 1);
+        problem_free(&problem);
+    }
+    varve_context_destroy(context);
+}
+
 /* A row that one query sees may hold NaN for another one that does not (two sequences in a unified
  * cache): only the first gets NaN, in the direct and in the tiled path. */
 static void test_nan_stays_with_its_query(void **unused) {
@@ -511,6 +536,7 @@ int main(void) {
         cmocka_unit_test(test_segments_do_not_matter),
         cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_unseen_rows_may_hold_nan),
+        cmocka_unit_test(test_edges_of_tiles),
         cmocka_unit_test(test_nan_stays_with_its_query),
         cmocka_unit_test(test_fully_masked_rows_give_zeros),
         cmocka_unit_test(test_sinks_count_once),
