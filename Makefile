@@ -47,7 +47,7 @@ build:
 	@$(COMPILE)
 
 test:
-	@$(SETUP) --test all
+	@$(SETUP) --test all gguf
 	@$(COMPILE)
 	@$(KEEP_OBJECTS) exec $(CTEST)
 

@@ -1,5 +1,6 @@
 /* varve bench: cases one after the other, their figures as they come. */
 #include "args.h"
+#include "gnuplot.h"
 #include "json_file.h"
 #include "options.h"
 #include "plot.h"
@@ -84,8 +85,8 @@ int main(int argc, char **argv) {
         return 64; /* EX_USAGE, as argp has it */
     }
     if (options.json != NULL && (fd = json_file_open(options.json)) < 0) return EXIT_FAILURE;
-    if (options.plot != NULL && !plot_possible("--plot")) options.plot = NULL;
-    if (options.roofline != NULL && !plot_possible("--roofline")) options.roofline = NULL;
+    if (options.plot != NULL && !gnuplot_possible("--plot")) options.plot = NULL;
+    if (options.roofline != NULL && !gnuplot_possible("--roofline")) options.roofline = NULL;
     warn_of_load();
     struct bench_result *const results = calloc((size_t)n_case, sizeof *results);
     bool ok = results != NULL && measure(&options, cases, n_case, fd, results, &n_result);

@@ -106,9 +106,11 @@ static const struct argp_option option_list[] = {
      "Walk the length of the cache from 256 rows, doubling (default types: f16,q8_0,q4_0)", 0},
     {"json", KEY_JSON, "FILE", 0, "Write the figures to a file, as JSON", 0},
     {"plot", KEY_PLOT, "FILE", 0,
-     "Draw the figures as SVG: with --sweep speed against length, else times (needs gnuplot)", 0},
+     "Draw the figures, as SVG or with a name in .png as PNG: with --sweep speed against length, "
+     "else times (needs gnuplot)",
+     0},
     {"roofline", KEY_ROOFLINE, "FILE", 0,
-     "Draw the cases below the limits of memory and arithmetic as SVG (needs gnuplot)", 0},
+     "Draw the cases below the limits of memory and arithmetic (needs gnuplot)", 0},
     {0},
 };
 

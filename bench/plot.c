@@ -1,64 +1,13 @@
 #include "plot.h"
 
 #include "args.h"
+#include "gnuplot.h"
 #include "measure.h"
 
-#include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Distinct for colour-blind readers too (Okabe and Ito 2008), dark enough on white. */
-static const char *const colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00",
-                                      "#56b4e9", "#000000", "#7f7f00", "#7f007f"};
-enum { N_COLOUR = sizeof colours / sizeof colours[0] };
-
-/* ---- gnuplot -------------------------------------------------------------------------------- */
-
-bool plot_possible(const char *option) {
-    if (system("command -v gnuplot >/dev/null 2>&1") == 0) return true;
-    cli_say("%s: gnuplot is not installed, so no picture is drawn", option);
-    return false;
-}
-
-/* A name within single quotes, where gnuplot doubles them. */
-static void put_quoted(FILE *to, const char *text) {
-    fputc('\'', to);
-    for (; *text != '\0'; text++) fputs(*text == '\'' ? "''" : (char[]){*text, '\0'}, to);
-    fputc('\'', to);
-}
-
-static FILE *open_picture(const char *path, int width, int height) {
-    FILE *const file = fopen(path, "ae"); /* before the pipe: gnuplot's own words are no help */
-    if (file == NULL) {
-        cli_say("%s: the picture cannot be written: %s", path, strerror(errno));
-        return NULL;
-    }
-    fclose(file);
-    signal(SIGPIPE, SIG_IGN);
-    FILE *const to = popen("gnuplot", "w");
-    if (to == NULL) {
-        cli_say("gnuplot: %s", strerror(errno));
-        return NULL;
-    }
-    fprintf(to,
-            "set terminal svg size %d,%d dynamic font 'sans-serif,13' background '#ffffff'\n"
-            "set output ",
-            width, height);
-    put_quoted(to, path);
-    fprintf(to, "\nset grid lc rgb '#d8d8d8' lw 0.6\nset border lc rgb '#404040'\n"
-                "set tics textcolor rgb '#202020'\n");
-    return to;
-}
-
-static bool close_picture(const char *path, FILE *to) {
-    fprintf(to, "unset output\n");
-    if (pclose(to) == 0) return true;
-    cli_say("%s: gnuplot could not draw the picture", path);
-    return false;
-}
 
 /* ---- series: results that differ in length only --------------------------------------------- */
 
@@ -165,7 +114,7 @@ static void put_lines(FILE *to, const struct bench_result *results, int n, bool 
     for (int i = 0; i < n; i++) {
         if (!first_of_series(results, i)) continue;
         name_series(&results[i], kinds, name, sizeof name);
-        const char *const rgb = colours[colour++ % N_COLOUR];
+        const char *const rgb = gnuplot_colours[colour++ % GNUPLOT_N_COLOUR];
         fprintf(to,
                 ", $a%d using 1:2 with linespoints lc rgb '%s' lw 2 pt 7 ps 0.6 title 'varve "
                 "%s' noenhanced",
@@ -180,7 +129,7 @@ static void put_lines(FILE *to, const struct bench_result *results, int n, bool 
 }
 
 bool plot_sweep(const char *path, const struct bench_result *results, int n) {
-    FILE *const to = open_picture(path, 1240, 600);
+    FILE *const to = gnuplot_open(path, 1240, 600);
     if (to == NULL) return false;
     const bool arithmetic = results[0].c.kind == BENCH_PREFILL;
     for (int i = 0; i < n; i++) {
@@ -208,13 +157,13 @@ bool plot_sweep(const char *path, const struct bench_result *results, int n) {
                 "stock'");
     put_lines(to, results, n, false);
     fprintf(to, "unset multiplot\n");
-    return close_picture(path, to);
+    return gnuplot_close(path, to);
 }
 
 /* ---- times, one line for each case ---------------------------------------------------------- */
 
 bool plot_times(const char *path, const struct bench_result *results, int n) {
-    FILE *const to = open_picture(path, 900, 230 + 46 * n);
+    FILE *const to = gnuplot_open(path, 900, 230 + 46 * n);
     if (to == NULL) return false;
     fprintf(to, "$d << EOD\n");
     for (int i = 0; i < n; i++) {
@@ -242,7 +191,7 @@ bool plot_times(const char *path, const struct bench_result *results, int n) {
                 "$d using 3:1 with points pt 6 ps 1.2 lw 2 lc rgb '#d55e00' title 'stock ggml', "
                 "$d using 2:1 with points pt 7 ps 1.2 lc rgb '#0072b2' title 'varve', "
                 "$d using (sqrt($2*$3)):1:5 with labels offset 0,0.8 tc rgb '#404040' notitle\n");
-    return close_picture(path, to);
+    return gnuplot_close(path, to);
 }
 
 /* ---- roofline ------------------------------------------------------------------------------- */
@@ -292,7 +241,7 @@ bool plot_roofline(const char *path, const struct bench_result *results, int n) 
                 path);
         return false;
     }
-    FILE *const to = open_picture(path, 900, 660);
+    FILE *const to = gnuplot_open(path, 900, 660);
     if (to == NULL) return false;
     put_points(to, results, n);
     fprintf(to,
@@ -313,7 +262,7 @@ bool plot_roofline(const char *path, const struct bench_result *results, int n) 
     for (int i = 0; i < n; i++) {
         if (!first_of_series(results, i) || results[i].flops == 0) continue;
         name_series(&results[i], kinds, name, sizeof name);
-        const char *const rgb = colours[colour++ % N_COLOUR];
+        const char *const rgb = gnuplot_colours[colour++ % GNUPLOT_N_COLOUR];
         fprintf(to,
                 ", $p%d using 1:2 with points pt 7 ps 0.9 lc rgb '%s' title 'varve %s' noenhanced"
                 ", $p%d using 1:3 with points pt 6 ps 0.9 lw 1.5 lc rgb '%s' title 'stock %s' "
@@ -321,5 +270,5 @@ bool plot_roofline(const char *path, const struct bench_result *results, int n) 
                 i, rgb, name, i, rgb, name);
     }
     fprintf(to, "\n");
-    return close_picture(path, to);
+    return gnuplot_close(path, to);
 }

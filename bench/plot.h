@@ -1,11 +1,8 @@
-/* Pictures by gnuplot, as SVG. */
+/* Pictures of results, by gnuplot. */
 #ifndef VARVE_BENCH_PLOT_H
 #define VARVE_BENCH_PLOT_H
 
 #include "case.h"
-
-/* Says in a line that there will be no picture. */
-bool plot_possible(const char *option);
 
 /* Each false after a line. */
 bool plot_sweep(const char *path, const struct bench_result *results, int n);    /* over length */

@@ -1,6 +1,7 @@
 # varve-run, the program behind `varve run`; it links llama.cpp itself, as varve-eval does.
 
 file(GLOB run_sources CONFIGURE_DEPENDS run/*.c)
+list(FILTER run_sources EXCLUDE REGEX "/gnuplot\\.c$") # of varve bench and varve eval
 find_path(JANSSON_INCLUDE jansson.h)
 find_library(JANSSON_LIBRARY jansson)
 if(NOT VARVE_GGML OR NOT EXISTS ${ggml_lib}/libllama.so)

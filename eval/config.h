@@ -28,6 +28,9 @@ bool config_parse(const char *text, struct eval_config *config);
  * comments. *configs is the caller's; doubles are left out. The number, 0 after a line. */
 int32_t config_list(const char *list, struct eval_config **configs);
 
+/* The cache of varve run without options. */
+#define CONFIG_DEFAULT "q4_0+w256+s4"
+
 /* What is evaluated without --configs. */
 const char *config_default_list(void);
 

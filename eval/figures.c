@@ -5,6 +5,7 @@
 #include "varve/varve.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 
@@ -75,6 +76,45 @@ static json_t *beside_json(const struct eval_result *results, const struct eval_
                      result_difference(r, to) > RESULT_SAME_BYTES);
 }
 
+/* ---- tasks ---------------------------------------------------------------------------------- */
+
+static void add_count(json_t *object, const struct task_count *c) {
+    json_object_set_new(object, "right", json_integer(c->right));
+    json_object_set_new(object, "of", json_integer(c->of));
+    json_object_set_new(object, "rate", figure(&c->rate));
+}
+
+static json_t *task_json(enum task_kind kind, const struct task_result *r) {
+    json_t *task = json_object(), *more = kind == TASK_PASSKEY ? json_array() : json_object();
+    add_count(task, &r->items);
+    json_object_set_new(task, "lost", json_integer(r->lost));
+    json_object_set_new(task, "won", json_integer(r->won));
+    json_object_set_new(task, "p", real(r->p));
+    for (int d = 0; kind == TASK_PASSKEY && d < task_n_depth; d++) {
+        json_t *depth = json_pack("{s:f}", "depth", r->by_depth[d].depth);
+        add_count(depth, &r->by_depth[d].count);
+        json_array_append_new(more, depth);
+    }
+    if (kind != TASK_PASSKEY) {
+        add_count(more, &r->tokens);
+    }
+    json_object_set_new(task, kind == TASK_PASSKEY ? "by_depth" : "tokens", more);
+    return task;
+}
+
+json_t *figures_tasks(const struct eval_options *o, const struct task_result tasks[n_task]) {
+    json_t *all = json_object();
+    for (int k = 0; k < n_task; k++) {
+        if (o->tasks[k]) {
+            json_object_set_new(all, task_name((enum task_kind)k),
+                                task_json((enum task_kind)k, &tasks[k]));
+        }
+    }
+    return all;
+}
+
+/* ---- results -------------------------------------------------------------------------------- */
+
 static json_t *result_json(const struct eval_options *o, int32_t n_text,
                            const struct eval_result *results, const struct eval_result *r) {
     const struct eval_config *c = &r->config;
@@ -82,14 +122,15 @@ static json_t *result_json(const struct eval_options *o, int32_t n_text,
     for (int32_t t = 0; t < n_text; t++) {
         json_array_append_new(texts, statistics_json(&r->by_text[t]));
     }
-    json_t *config = json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:b, s:b}", "label", c->label,
-                               "type_k", c->type_k, "type_v", c->type_v, "window",
-                               (json_int_t)c->window, "sinks", (json_int_t)c->n_sink, "rotation",
-                               !c->no_rotation, "stock", c->stock, "added", c->added);
+    json_t *config =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:b, s:b, s:b}", "label", c->label, "type_k",
+                  c->type_k, "type_v", c->type_v, "window", (json_int_t)c->window, "sinks",
+                  (json_int_t)c->n_sink, "rotation", !c->no_rotation, "stock", c->stock, "added",
+                  c->added, "default", strcmp(c->label, CONFIG_DEFAULT) == 0);
     json_t *speeds =
         json_pack("{s:o, s:o}", "prefill", speed_json(r->sum.n_prefill, r->sum.prefill_seconds),
                   "decode", speed_json(r->sum.n_decode, r->sum.decode_seconds));
-    return json_pack(
+    json_t *json = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:I, s:I, s:I}", "config", config,
         "bytes", bytes_json(r), "all", statistics_json(&r->all), "by_text", texts, "by_position",
         places_json(o, r, false), "by_distance", places_json(o, r, true), "speed", speeds,
@@ -97,6 +138,27 @@ static json_t *result_json(const struct eval_options *o, int32_t n_text,
         "next_uniform", beside_json(results, r, r->next_uniform), "attention_nodes",
         (json_int_t)r->sum.attention_nodes, "rows_missed", (json_int_t)r->sum.rows_missed,
         "rows_evicted", (json_int_t)r->sum.twins_evicted);
+    if (eval_options_has_tasks(o)) {
+        json_object_set_new(json, "tasks", figures_tasks(o, r->tasks));
+    }
+    return json;
+}
+
+/* As Linux has it on x86, NULL elsewhere. */
+static const char *cpu_name(void) {
+    static char line[128];
+    char *name = NULL;
+    FILE *info = fopen("/proc/cpuinfo", "re");
+    while (info != NULL && name == NULL && fgets(line, sizeof(line), info) != NULL) {
+        if (strncmp(line, "model name", 10) == 0 && strstr(line, ": ") != NULL) {
+            name = strstr(line, ": ") + 2;
+            name[strcspn(name, "\n")] = '\0';
+        }
+    }
+    if (info != NULL) {
+        fclose(info);
+    }
+    return name;
 }
 
 static json_t *machine_json(const struct eval_options *o) {
@@ -106,8 +168,8 @@ static json_t *machine_json(const struct eval_options *o) {
     const char *isa =
         varve_context_create(NULL, &context) == VARVE_OK ? varve_context_isa(context) : "";
     varve_context_destroy(context);
-    return json_pack("{s:s, s:s, s:I}", "architecture", name.machine, "isa", isa, "threads",
-                     (json_int_t)o->n_threads);
+    return json_pack("{s:s*, s:s, s:s, s:I}", "cpu", cpu_name(), "architecture", name.machine,
+                     "isa", isa, "threads", (json_int_t)o->n_threads);
 }
 
 json_t *figures_json(const struct eval_options *o, const struct eval_text *texts, int32_t n_text,
@@ -123,9 +185,10 @@ json_t *figures_json(const struct eval_options *o, const struct eval_text *texts
                                  "context", (json_int_t)o->n_ctx, "from", (json_int_t)o->from,
                                  "mode", o->decode ? "decode" : "prefill", "top_k",
                                  (json_int_t)o->top_k, "seed", (json_int_t)o->seed);
-    return json_pack("{s:s, s:o, s:o, s:o, s:O, s:O, s:O, s:o}", "version", varve_version(),
+    return json_pack("{s:s, s:o, s:o, s:o, s:O, s:O, s:O, s:O, s:o}", "version", varve_version(),
                      "settings", settings, "machine", machine_json(o), "texts", names, "chunks",
                      json_object_get(reference, "chunks"), "model",
-                     json_object_get(reference, "model"), "vocabulary",
+                     json_object_get(reference, "model"), "random_weights",
+                     json_object_get(reference, "random_weights"), "vocabulary",
                      json_object_get(reference, "vocabulary"), "results", list);
 }

@@ -11,4 +11,7 @@ json_t *figures_json(const struct eval_options *options, const struct eval_text 
                      int32_t n_text, const json_t *reference, const struct eval_result *results,
                      int32_t n);
 
+/* One run's tasks, by name. The caller's. */
+json_t *figures_tasks(const struct eval_options *options, const struct task_result tasks[n_task]);
+
 #endif

@@ -2,9 +2,12 @@
 #include "args.h"
 #include "child.h"
 #include "figures.h"
-#include "json_file.h"
 #include "launch.h"
+#include "model_file.h"
+#include "outputs.h"
 #include "table.h"
+#include "task_run.h"
+#include "task_table.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -25,7 +28,8 @@ struct evaluation {
     json_t *reference; /* report of its run */
     int32_t n_text, n_config, n_result;
     int32_t *chunks; /* of each text; owned */
-    char plugin[PATH_MAX], reference_path[PATH_MAX];
+    char plugin[PATH_MAX], reference_path[PATH_MAX], reference_answers[PATH_MAX];
+    struct task_result reference_tasks[n_task];
     int folder; /* held by one evaluation at a time */
     double spent;
     int64_t n_token;
@@ -55,6 +59,13 @@ static void remove_folder(const char *path) {
     rmdir(path);
 }
 
+/* The file of answers beside one of points. */
+static bool answers_path(const char *points, char *path, size_t path_bytes) {
+    const int n_stem = (int)(strlen(points) - strlen(suffix));
+    const int n = snprintf(path, path_bytes, "%.*s.tasks%s", n_stem, points, suffix);
+    return n > 0 && n < (int)path_bytes;
+}
+
 static bool open_folder(struct evaluation *e) {
     const char *path = e->options->work;
     struct stat info;
@@ -78,7 +89,8 @@ static bool open_folder(struct evaluation *e) {
         return false;
     }
     return snprintf(e->reference_path, sizeof(e->reference_path), "%s/%s", path, reference_name) <
-           (int)sizeof(e->reference_path);
+               (int)sizeof(e->reference_path) &&
+           answers_path(e->reference_path, e->reference_answers, sizeof(e->reference_answers));
 }
 
 static bool points_path(const struct evaluation *e, const struct eval_config *config, char *path,
@@ -96,7 +108,7 @@ static bool points_path(const struct evaluation *e, const struct eval_config *co
 
 /* One run to its end; false after a line or when a signal came. */
 static bool run(struct evaluation *e, const struct eval_config *config, const char *points,
-                json_t **report) {
+                const char *answers, json_t **report) {
     const struct eval_job job = {.options = e->options,
                                  .texts = e->texts,
                                  .n_text = e->n_text,
@@ -104,6 +116,7 @@ static bool run(struct evaluation *e, const struct eval_config *config, const ch
                                  .plugin = config != NULL && config->stock ? NULL : e->plugin,
                                  .reference = e->reference_path,
                                  .points = points,
+                                 .answers = answers,
                                  .number = config != NULL ? e->n_result + 2 : 1,
                                  .n_run = e->n_config + 1,
                                  .spent = e->spent,
@@ -116,7 +129,9 @@ static bool run(struct evaluation *e, const struct eval_config *config, const ch
 }
 
 static bool run_reference(struct evaluation *e) {
-    if (!run(e, NULL, NULL, &e->reference)) {
+    if (!run(e, NULL, NULL, e->reference_answers, &e->reference) ||
+        (eval_options_has_tasks(e->options) &&
+         !task_run_count(e->reference_answers, e->reference_answers, e->reference_tasks))) {
         return false;
     }
     e->chunks = calloc((size_t)e->n_text, sizeof(*e->chunks));
@@ -128,18 +143,30 @@ static bool run_reference(struct evaluation *e) {
 }
 
 static bool run_config(struct evaluation *e, const struct eval_config *config) {
-    char points[PATH_MAX];
+    char points[PATH_MAX], answers[PATH_MAX];
     json_t *report = NULL;
     struct eval_result *more = realloc(e->results, ((size_t)e->n_result + 1) * sizeof(*e->results));
-    if (more == NULL || !points_path(e, config, points, sizeof(points))) {
+    if (more == NULL || !points_path(e, config, points, sizeof(points)) ||
+        !answers_path(points, answers, sizeof(answers))) {
         cli_say("no memory, or a name that is too long");
         return false;
     }
     e->results = more;
-    const bool ok = run(e, config, points, &report);
+    struct eval_result *result = &more[e->n_result];
+    const bool ok = run(e, config, points, answers, &report);
+    const bool is_refused = json_is_true(json_object_get(report, "refused"));
     json_decref(report);
-    return ok && result_load(&more[e->n_result++], config, points, e->chunks, e->n_text,
-                             (uint64_t)e->options->seed);
+    if (ok && is_refused) {
+        cli_say("%s is left out", config->label);
+        unlink(points);
+        unlink(answers);
+        return true;
+    }
+    return ok &&
+           result_load(&more[e->n_result++], config, points, e->chunks, e->n_text,
+                       (uint64_t)e->options->seed) &&
+           (!eval_options_has_tasks(e->options) ||
+            task_run_count(answers, e->reference_answers, result->tasks));
 }
 
 /* ---- configurations of the same bytes -------------------------------------------------------- */
@@ -190,20 +217,27 @@ static bool run_all(struct evaluation *e) {
             ok = plan_partners(e); /* they have no windows, so this adds nothing the second time */
         }
     }
-    return ok;
+    if (ok && e->n_result == 0) {
+        cli_say("no configuration is left; give others with --configs");
+    }
+    return ok && e->n_result > 0;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static bool show(struct evaluation *e, int json) {
+static bool show(struct evaluation *e, const struct eval_outputs *outputs) {
     const struct eval_options *o = e->options;
     result_compare(e->results, e->n_result);
-    table_show(o, e->texts, e->n_text, e->results, e->n_result);
-    if (json < 0) {
-        return true;
+    if (json_is_true(json_object_get(e->reference, "random_weights"))) {
+        puts(MODEL_FILE_CAUTION);
     }
+    table_show(o, e->texts, e->n_text, e->results, e->n_result);
+    task_table_show(o, e->reference_tasks, e->results, e->n_result);
     json_t *root = figures_json(o, e->texts, e->n_text, e->reference, e->results, e->n_result);
-    const bool ok = json_file_write(o->json, json, root);
+    if (eval_options_has_tasks(o)) {
+        json_object_set_new(root, "reference_tasks", figures_tasks(o, e->reference_tasks));
+    }
+    const bool ok = outputs_write(o, outputs, root);
     json_decref(root);
     return ok;
 }
@@ -215,18 +249,17 @@ static bool evaluate(struct evaluation *e) {
         !launch_find_library("libggml-varve.so", e->plugin, sizeof(e->plugin)) || !open_folder(e)) {
         return false;
     }
-    const int json = o->json != NULL ? json_file_open(o->json) : -1;
-    if (o->json != NULL && json < 0) {
+    struct eval_outputs outputs;
+    if (!outputs_open(o, &outputs)) {
+        outputs_close(o, &outputs);
         remove_folder(o->work);
         return false;
     }
     child_catch_signals();
     bool ok = run_all(e);
     const bool is_done = ok;
-    ok = ok && show(e, json);
-    if (json >= 0) {
-        ok = json_file_close(o->json, json) && ok;
-    }
+    ok = ok && show(e, &outputs);
+    ok = outputs_close(o, &outputs) && ok;
     if (is_done && ok && !o->keep) {
         remove_folder(o->work);
     } else if (!is_done && rmdir(o->work) == 0) { /* it failed before there was any work */
@@ -256,7 +289,7 @@ int main(int argc, char **argv) {
     int code = 64; /* EX_USAGE, as argp has it */
     if (eval_options_parse(argc, argv, &options)) {
         struct evaluation e = {.options = &options, .folder = -1};
-        const bool ok = evaluate(&e);
+        const bool ok = options.from_json != NULL ? outputs_again(&options) : evaluate(&e);
         clean_up(&e);
         code = child_signal() != 0 ? 128 + child_signal() : ok ? EXIT_SUCCESS : EXIT_FAILURE;
     }

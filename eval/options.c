@@ -12,7 +12,7 @@ static const char doc[] =
     "Measures what a quantized KV cache does to a model's predictions. Each configuration of the "
     "cache reads the same text; the KL divergence of its probabilities from those of an F16 cache "
     "is given beside the bytes that it takes, with everything counted. Tables go to stdout, "
-    "progress to stderr."
+    "progress to stderr. --tasks adds pass keys to be found and a list to be copied."
     "\vA configuration is TYPE or TYPE/TYPE (K/V), then +wN for the N most recent rows in F16, +sN "
     "for the first N (default: 4 with +wN, else 0), +norot for no rotation of quantized rows, "
     "+stock for llama.cpp's own attention. --configs takes a list separated by commas, or the name "
@@ -23,7 +23,9 @@ static const char doc[] =
     "  varve eval\n"
     "  varve eval -m model.gguf -f book.txt -f code.c --ctx 8192 --mode decode --json "
     "figures.json\n"
-    "  varve eval --configs q8_0,q8_0/q5_1,q4_0+w256+s4 --chunks 8\n\n"
+    "  varve eval --configs q8_0,q8_0/q5_1,q4_0+w256+s4 --chunks 8 --report report.html\n"
+    "  varve eval --configs f16,q8_0,q4_0 --tasks passkey,copy --task-items 100\n"
+    "  varve eval --from-json figures.json --report report.html --plot figures.svg\n\n"
     "After Ctrl-C, the same command with --resume goes on with the chunk that was broken off. "
     "Figures do not depend on --threads, but for stock's. docs/EVAL.md says how they are "
     "computed.\n\n"
@@ -38,9 +40,14 @@ enum {
     KEY_TOP_K,
     KEY_SEED,
     KEY_JSON,
+    KEY_REPORT,
+    KEY_PLOT,
+    KEY_FROM_JSON,
     KEY_WORK,
     KEY_RESUME,
     KEY_KEEP,
+    KEY_TASKS,
+    KEY_TASK_ITEMS,
     KEY_NO_PARTNERS,
 };
 
@@ -64,9 +71,23 @@ static const struct argp_option option_list[] = {
      "First position of a chunk that is scored (default: half of --ctx, as llama-perplexity)", 0},
     {"top-k", KEY_TOP_K, "N", 0,
      "Tokens of each position that the reference keeps; the rest is one sum (default: 1024)", 0},
+    {"tasks", KEY_TASKS, "LIST", 0,
+     "Tasks with exact answers beside the texts: passkey (five keys in a text of --ctx tokens are "
+     "asked for), copy (a list of half as many is repeated), or passkey,copy (default: none)",
+     0},
+    {"task-items", KEY_TASK_ITEMS, "N", 0,
+     "Items of each task at least: keys, lines of the list (default: 50)", 0},
     {"threads", 't', "N", 0, "Threads (default: the CPUs that this process may use)", 0},
-    {"seed", KEY_SEED, "S", 0, "Seed of the confidence intervals, 0 to 2^32 - 1 (default: 1)", 0},
+    {"seed", KEY_SEED, "S", 0,
+     "Seed of the confidence intervals and of the tasks, 0 to 2^32 - 1 (default: 1)", 0},
     {"json", KEY_JSON, "FILE", 0, "Write the figures to a file, as JSON", 0},
+    {"report", KEY_REPORT, "FILE", 0,
+     "Write a report to a file: a page of HTML with pictures and tables, which needs no network",
+     0},
+    {"plot", KEY_PLOT, "FILE", 0,
+     "Draw divergence against bytes, as SVG or with a name in .png as PNG (needs gnuplot)", 0},
+    {"from-json", KEY_FROM_JSON, "FILE", 0,
+     "Run no model: --report and --plot show what --json wrote to this file before", 0},
     {"work", KEY_WORK, "FOLDER", 0,
      "Folder of unfinished work, removed at the end (default: varve-eval.part)", 0},
     {"resume", KEY_RESUME, NULL, 0, "Go on with what an earlier run left in that folder", 0},
@@ -95,6 +116,14 @@ static bool set_mode(const char *value, struct eval_options *o) {
     return true;
 }
 
+static bool set_tasks(const char *value, struct eval_options *o) {
+    const bool ok = task_parse_list(value, o->tasks);
+    if (!ok) {
+        cli_say("--tasks %s: expected passkey, copy or passkey,copy", value);
+    }
+    return ok;
+}
+
 static bool set_option(int key, const char *arg, struct eval_options *o) {
     switch (key) {
     case 'm': o->model = arg; return true;
@@ -108,9 +137,14 @@ static bool set_option(int key, const char *arg, struct eval_options *o) {
     case 't': return cli_integer("-t", arg, 1, 512, &o->n_threads);
     case KEY_SEED: return cli_integer("--seed", arg, 0, UINT32_MAX, &o->seed);
     case KEY_JSON: o->json = arg; return true;
+    case KEY_REPORT: o->report = arg; return true;
+    case KEY_PLOT: o->plot = arg; return true;
+    case KEY_FROM_JSON: o->from_json = arg; return true;
     case KEY_WORK: o->work = arg; return true;
     case KEY_RESUME: o->resume = true; return true;
     case KEY_KEEP: o->keep = true; return true;
+    case KEY_TASKS: return set_tasks(arg, o);
+    case KEY_TASK_ITEMS: return cli_integer("--task-items", arg, 1, 1 << 16, &o->n_task_item);
     case KEY_NO_PARTNERS: o->alone = true; return true;
     default: return false;
     }
@@ -136,8 +170,13 @@ bool eval_options_parse(int argc, char **argv, struct eval_options *o) {
                                .from = -1,
                                .top_k = 1024,
                                .n_threads = cli_usable_cpus(),
-                               .seed = 1};
+                               .seed = 1,
+                               .n_task_item = 50};
     if (argp_parse(&argp, argc, argv, 0, NULL, o) != 0) {
+        return false;
+    }
+    if (o->from_json != NULL && (o->json != NULL || (o->report == NULL && o->plot == NULL))) {
+        cli_say("--from-json makes a report or a plot: give --report or --plot, and no --json");
         return false;
     }
     o->from = o->from >= 0 ? o->from : o->n_ctx / 2;
@@ -151,4 +190,12 @@ bool eval_options_parse(int argc, char **argv, struct eval_options *o) {
         o->model = model != NULL && model[0] != '\0' ? model : VARVE_RUN_MODEL;
     }
     return true;
+}
+
+bool eval_options_has_tasks(const struct eval_options *o) {
+    bool any = false;
+    for (int k = 0; k < n_task; k++) {
+        any = any || o->tasks[k];
+    }
+    return any;
 }

@@ -12,7 +12,8 @@ static double redraw_seconds(void) { return on_terminal() ? 0.3 : 15; }
 /* As if all configurations were as fast as those so far: the list is short and most are alike. */
 static void draw(struct eval_progress *p) {
     const struct eval_job *job = p->job;
-    const int64_t n_each = (int64_t)p->n_chunk * job->options->n_ctx;
+    const int32_t n_text = p->n_chunk - p->tasks->n_sequence;
+    const int64_t n_each = n_text * job->options->n_ctx + p->tasks->n_token;
     const int64_t n_new = p->n_done - p->n_there;
     const double spent = job->spent + stop_clock() - p->began;
     p->drawn = stop_clock();
@@ -32,10 +33,16 @@ static void draw(struct eval_progress *p) {
 }
 
 void eval_progress_begin(struct eval_progress *p, const struct eval_job *job, int32_t n_chunk,
-                         int32_t n_there) {
-    const int64_t n_token = n_there * job->options->n_ctx;
-    *p =
-        (struct eval_progress){job, n_chunk, n_there, n_token, n_token, stop_clock(), stop_clock()};
+                         int32_t n_there, const struct task_run *tasks, int32_t n_answered) {
+    const int64_t n_token = n_there * job->options->n_ctx + task_run_tokens(tasks, n_answered);
+    *p = (struct eval_progress){.job = job,
+                                .tasks = tasks,
+                                .n_chunk = n_chunk + tasks->n_sequence,
+                                .chunk = n_there + n_answered,
+                                .n_done = n_token,
+                                .n_there = n_token,
+                                .began = stop_clock(),
+                                .drawn = stop_clock()};
 }
 
 void eval_progress_advance(struct eval_progress *p, int32_t n_token) {

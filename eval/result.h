@@ -15,7 +15,8 @@ struct eval_result {
     struct statistics all;
     struct statistics *by_text;                                             /* owned */
     struct statistics_figure by_part[n_part], by_distance[n_distance_most]; /* mean KL divergence */
-    struct eval_chunk sum; /* times and tokens of all chunks; bytes: the most of one */
+    struct task_result tasks[n_task]; /* of those that were chosen */
+    struct eval_chunk sum;            /* times and tokens of all chunks; bytes: the most of one */
     double bytes_per_token, cold_bytes_per_token, bits_per_value;
     int32_t same_bytes, next_uniform; /* of one with a window: numbers of results, -1: none */
     bool on_front; /* no other one has fewer bytes and no larger mean divergence */

@@ -6,9 +6,11 @@
 #include "kv_size.h"
 #include "launch.h"
 #include "log.h"
+#include "model_file.h"
 #include "progress.h"
 #include "stop.h"
 #include "store.h"
+#include "task_run.h"
 #include "tokens.h"
 #include "statistics.h"
 
@@ -30,10 +32,11 @@ enum {
 
 struct worker {
     const struct eval_job *job;
-    struct llama_model *model; /* this and the next four are owned */
+    struct llama_model *model; /* this and the next five are owned */
     struct llama_context *context;
     struct llama_batch batch;
     struct eval_tokens tokens;
+    struct task_run tasks;
     struct topk_row *row;
     struct topk topk;
     struct store reference, points; /* points is not open for the reference itself */
@@ -41,6 +44,7 @@ struct worker {
     struct eval_progress progress;
     struct eval_chunk figures; /* of the chunk at hand */
     int32_t n_vocab, n_batch;
+    bool refused; /* llama.cpp makes no context of this configuration */
 };
 
 /* ---- context -------------------------------------------------------------------------------- */
@@ -85,16 +89,23 @@ static void close_context(struct worker *w) {
 
 /* ---- tokens --------------------------------------------------------------------------------- */
 
-/* Evaluates the tokens of a chunk from a position on; those that are scored leave logits. */
-static enum engine_status evaluate(struct worker *w, const llama_token *tokens, int32_t at,
-                                   int32_t n, double *seconds) {
+/* Whether the token behind a position is scored. */
+typedef bool (*is_scored)(const struct worker *w, int32_t position);
+
+static bool in_text(const struct worker *w, int32_t position) {
+    return position >= w->job->options->from;
+}
+
+/* Evaluates tokens from a position on; those that are scored leave logits. */
+static enum engine_status evaluate(struct worker *w, const llama_token *tokens, is_scored scored,
+                                   int32_t at, int32_t n, double *seconds) {
     const double began = stop_clock();
     for (int32_t i = 0; i < n; i++) {
         w->batch.token[i] = tokens[at + i];
         w->batch.pos[i] = at + i;
         w->batch.n_seq_id[i] = 1;
         w->batch.seq_id[i][0] = 0;
-        w->batch.logits[i] = at + i >= w->job->options->from;
+        w->batch.logits[i] = scored(w, at + i);
     }
     w->batch.n_tokens = n;
     const int32_t status = llama_decode(w->context, w->batch);
@@ -148,7 +159,7 @@ static enum engine_status read_tokens(struct worker *w, int32_t chunk) {
         const bool one = o->decode && at >= o->from;
         const int32_t end = o->decode && at < o->from ? (int32_t)o->from : (int32_t)o->n_ctx;
         const int32_t n = one ? 1 : end - at < w->n_batch ? end - at : w->n_batch;
-        status = evaluate(w, tokens, at, n,
+        status = evaluate(w, tokens, in_text, at, n,
                           one ? &w->figures.decode_seconds : &w->figures.prefill_seconds);
         if (status != ENGINE_OK) {
             break;
@@ -177,7 +188,7 @@ static enum engine_status probe_decode(struct worker *w, int32_t chunk) {
         return ENGINE_OK; /* a model whose state cannot be cut: no figure */
     }
     for (int32_t i = n_ctx - n; i < n_ctx && status == ENGINE_OK; i++) {
-        status = evaluate(w, tokens, i, 1, &w->figures.decode_seconds);
+        status = evaluate(w, tokens, in_text, i, 1, &w->figures.decode_seconds);
         w->figures.n_decode += status == ENGINE_OK;
     }
     return status;
@@ -237,13 +248,72 @@ static enum engine_status do_chunk(struct worker *w, int32_t chunk) {
     return status;
 }
 
+/* ---- tasks ---------------------------------------------------------------------------------- */
+
+static bool in_answer(const struct worker *w, int32_t position) {
+    const struct task_sequence *s = &w->tasks.sequences[w->tasks.store.n_done];
+    return position + 1 < s->n && s->items[position + 1] >= 0;
+}
+
+/* In mode decode, from the first answer on token by token. */
+static enum engine_status read_sequence(struct worker *w, const struct task_sequence *s,
+                                        struct task_answer *answers) {
+    enum engine_status status = ENGINE_OK;
+    double seconds = 0;
+    int32_t first = 0; /* that is scored */
+    while (!in_answer(w, first)) {
+        first++;
+    }
+    for (int32_t at = 0; at < s->n && status == ENGINE_OK;) {
+        const bool one = w->job->options->decode && at >= first;
+        const int32_t end = w->job->options->decode && at < first ? first : s->n;
+        const int32_t n = one ? 1 : end - at < w->n_batch ? end - at : w->n_batch;
+        status = evaluate(w, s->tokens, in_answer, at, n, &seconds);
+        for (int32_t i = 0; i < n && status == ENGINE_OK; i++) {
+            if (in_answer(w, at + i)) {
+                task_run_score(s, at + i, llama_get_logits_ith(w->context, i), w->n_vocab, answers);
+            }
+        }
+        if (status == ENGINE_OK) {
+            eval_progress_advance(&w->progress, n);
+        }
+        at += n;
+    }
+    return status;
+}
+
+/* The next sequence, in a context of its own. */
+static enum engine_status do_sequence(struct worker *w) {
+    const int32_t number = w->tasks.store.n_done;
+    struct task_answer *answers = malloc((size_t)w->tasks.n_row * sizeof(*answers));
+    enum engine_status status = ENGINE_FAILED;
+    if (answers == NULL) {
+        cli_say("out of memory");
+    } else if (open_context(w)) {
+        task_run_begin(&w->tasks, number, answers);
+        status = read_sequence(w, &w->tasks.sequences[number], answers);
+        close_context(w);
+    }
+    if (status == ENGINE_OK && !task_run_end(&w->tasks, number, answers)) {
+        status = ENGINE_FAILED;
+    }
+    if (status == ENGINE_OK) {
+        eval_progress_chunk(&w->progress);
+    }
+    free(answers);
+    return status;
+}
+
+/* ---- all ------------------------------------------------------------------------------------ */
+
 /* Pages of the weights that are not in memory yet would be counted as slow tokens. */
 static enum engine_status warm_up(struct worker *w) {
     double seconds = 0;
     if (!open_context(w)) {
-        return ENGINE_FAILED;
+        w->refused = w->job->config != NULL; /* others may do */
+        return w->refused ? ENGINE_STOPPED : ENGINE_FAILED;
     }
-    const enum engine_status status = evaluate(w, w->tokens.tokens, 0, 1, &seconds);
+    const enum engine_status status = evaluate(w, w->tokens.tokens, in_text, 0, 1, &seconds);
     close_context(w);
     return status;
 }
@@ -251,12 +321,16 @@ static enum engine_status warm_up(struct worker *w) {
 static enum engine_status do_chunks(struct worker *w) {
     const struct store *out = w->job->config != NULL ? &w->points : &w->reference;
     enum engine_status status = ENGINE_OK;
-    eval_progress_begin(&w->progress, w->job, w->tokens.n_chunk, out->n_done);
+    eval_progress_begin(&w->progress, w->job, w->tokens.n_chunk, out->n_done, &w->tasks,
+                        w->tasks.store.n_done);
     if (out->n_done < w->tokens.n_chunk) {
         status = warm_up(w);
     }
     for (int32_t c = out->n_done; c < w->tokens.n_chunk && status == ENGINE_OK; c++) {
         status = do_chunk(w, c);
+    }
+    while (w->tasks.store.n_done < w->tasks.n_sequence && status == ENGINE_OK) {
+        status = do_sequence(w);
     }
     eval_progress_end(&w->progress);
     return status;
@@ -300,6 +374,12 @@ static bool open_files(struct worker *w) {
     if (!reference_key(w, &shape.key) || !store_open(&w->reference, w->job->reference, &shape)) {
         return false;
     }
+    const char *label = config != NULL ? config->label : "";
+    if (w->tasks.n_sequence > 0 &&
+        !task_run_open(&w->tasks, w->job->answers,
+                       XXH3_64bits_withSeed(label, strlen(label), shape.key))) {
+        return false;
+    }
     if (config == NULL) {
         return true;
     }
@@ -334,7 +414,8 @@ static enum engine_status prepare(struct worker *w) {
          w->n_batch > 64 && (int64_t)w->n_batch * w->n_vocab * 4 > logits_most;) {
         w->n_batch /= 2;
     }
-    if (!tokens_make(w->model, o, w->job->texts, w->job->n_text, is_first, &w->tokens)) {
+    if (!tokens_make(w->model, o, w->job->texts, w->job->n_text, is_first, &w->tokens) ||
+        !task_run_make(w->model, o, &w->tasks)) {
         return ENGINE_FAILED;
     }
     const int32_t k = o->top_k < w->n_vocab ? (int32_t)o->top_k : w->n_vocab;
@@ -356,11 +437,12 @@ static bool hand_over(const struct worker *w, double seconds, int report) {
     if (w->model != NULL) {
         llama_model_desc(w->model, model, sizeof(model));
     }
-    json_t *json = json_pack("{s:o, s:I, s:i, s:s, s:I, s:f, s:s?}", "chunks", chunks, "positions",
-                             (json_int_t)(w->job->options->n_ctx - 1 - w->job->options->from),
-                             "vocabulary", w->n_vocab, "model", model, "tokens",
-                             (json_int_t)(w->progress.n_done - w->progress.n_there), "seconds",
-                             seconds, "stopped", stop_reason());
+    json_t *json = json_pack(
+        "{s:o, s:I, s:i, s:s, s:b, s:b, s:I, s:f, s:s?}", "chunks", chunks, "positions",
+        (json_int_t)(w->job->options->n_ctx - 1 - w->job->options->from), "vocabulary", w->n_vocab,
+        "model", model, "random_weights", w->model != NULL && model_file_is_random(w->model),
+        "refused", w->refused, "tokens", (json_int_t)(w->progress.n_done - w->progress.n_there),
+        "seconds", seconds, "stopped", stop_reason());
     const bool ok = json != NULL && json_dumpfd(json, report, JSON_COMPACT) == 0;
     json_decref(json);
     return ok;
@@ -396,6 +478,7 @@ int eval_worker(const void *data, int report) {
     llama_free(w.context);
     llama_model_free(w.model);
     tokens_free(&w.tokens);
+    task_run_free(&w.tasks);
     topk_free(&w.topk);
     free(w.row);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -14,6 +14,7 @@ struct eval_job {
     const char *plugin;               /* path, NULL: stock */
     const char *reference;            /* paths of the files */
     const char *points;
+    const char *answers;   /* to the tasks */
     int32_t number, n_run; /* for progress */
     double spent;          /* seconds for n_token tokens of earlier ones */
     int64_t n_token;
@@ -32,7 +33,8 @@ struct eval_chunk {
 };
 
 /* A child_work; the job is a struct eval_job. The report has "chunks" (of each text), "positions",
- * "vocabulary", "tokens" (evaluated now), "seconds" and "stopped". */
+ * "vocabulary", "random_weights", "refused" (llama.cpp has no such context; said already), "tokens"
+ * (evaluated now), "seconds" and "stopped". */
 int eval_worker(const void *job, int report);
 
 #endif

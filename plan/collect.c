@@ -88,12 +88,13 @@ static int32_t number_of(const char *name) {
     return at < length ? (int32_t)strtol(name + at, NULL, 10) : -1;
 }
 
-/* The layer of an attention node: queries carry its number, the cache that of its owner. */
+/* The layer of an attention node: queries carry its number ("Qcur-12 (view) (permuted)"), the cache
+ * that of its owner. */
 static int32_t layer_of(const struct ggml_tensor *node) {
     for (const struct ggml_tensor *q = node->src[0]; q != NULL;
          q = q->view_src != NULL ? q->view_src : q->src[0]) {
         if (strncmp(q->name, "Qcur-", 5) == 0) {
-            return number_of(q->name);
+            return (int32_t)strtol(q->name + 5, NULL, 10);
         }
     }
     return number_of(root_of(node->src[1])->name);

@@ -61,6 +61,7 @@ struct plan_model {
     struct llama_model *model;
     uint64_t weights;    /* bytes */
     int64_t n_ctx_train; /* tokens */
+    bool is_random;      /* weights that no training has seen */
     char name[128];
 };
 

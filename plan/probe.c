@@ -53,6 +53,7 @@ bool model_open(struct plan_model *m, const struct plan_options *o) {
     }
     m->weights = o->model != NULL ? llama_model_size(m->model) : 0;
     m->n_ctx_train = llama_model_n_ctx_train(m->model);
+    m->is_random = model_file_is_random(m->model);
     if (llama_model_meta_val_str(m->model, "general.name", m->name, sizeof(m->name)) <= 0) {
         llama_model_desc(m->model, m->name, sizeof(m->name));
     }

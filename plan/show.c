@@ -1,6 +1,8 @@
 /* The plan as tables on the terminal. */
 #include "plan.h"
 
+#include "model_file.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,6 +51,9 @@ static void show_head(const struct plan *plan) {
     char n_ctx[n_text], n_seq[n_text];
     printf("%s%s%s\n", plan->model->name, o->model != NULL ? ", " : "",
            o->model != NULL ? o->model : "");
+    if (plan->model->is_random) {
+        puts(MODEL_FILE_CAUTION);
+    }
     printf("Context of %s tokens", count_text(n_ctx, f->n_ctx));
     if (o->n_slot > 1) {
         printf(o->unified ? ", shared by %" PRId64 " slots" : ", %" PRId64 " slots of %s",

@@ -1,33 +1,22 @@
 #include "json_file.h"
 
-#include "args.h"
+#include "out_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
+#include <stdio.h>
 
-int json_file_open(const char *path) {
-    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        cli_say("--json %s: cannot be written: %s", path, strerror(errno));
-    }
-    return fd;
-}
+static const char option[] = "--json";
 
-static bool complain(const char *path, int reason) {
-    cli_say("--json %s: the figures could not be written: %s", path, strerror(reason));
-    return false;
-}
+int json_file_open(const char *path) { return out_file_open(option, path); }
 
 bool json_file_write(const char *path, int fd, json_t *root) {
-    /* EINVAL and ESPIPE: no file but a device */
-    const bool is_empty = (ftruncate(fd, 0) == 0 || errno == EINVAL) &&
-                          (lseek(fd, 0, SEEK_SET) == 0 || errno == ESPIPE);
+    FILE *to = out_file_begin(option, path, fd);
+    if (to == NULL) {
+        return false;
+    }
     errno = 0;
-    const bool ok = is_empty && root != NULL && json_dumpfd(root, fd, JSON_INDENT(2)) == 0 &&
-                    write(fd, "\n", 1) == 1;
-    return ok || complain(path, errno);
+    const bool ok = root != NULL && json_dumpf(root, to, JSON_INDENT(2)) == 0;
+    return out_file_end(option, path, to, ok && fputc('\n', to) != EOF);
 }
 
-bool json_file_close(const char *path, int fd) { return close(fd) == 0 || complain(path, errno); }
+bool json_file_close(const char *path, int fd) { return out_file_close(option, path, fd); }

@@ -1,5 +1,4 @@
-/* A file of JSON that is written at the end of a long run: opened before it, so that a path that
- * cannot be written is an error at once, and emptied when there is something to write. */
+/* The file of --json, written at the end of a long run (out_file.h). */
 #ifndef VARVE_RUN_JSON_FILE_H
 #define VARVE_RUN_JSON_FILE_H
 

@@ -2,6 +2,8 @@
 
 #include "args.h"
 
+#include "llama.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdint.h>
@@ -81,4 +83,10 @@ bool model_file_check(const char *path) {
     const bool ok = check_open_file(path, file);
     fclose(file);
     return ok;
+}
+
+bool model_file_is_random(const struct llama_model *model) {
+    char value[8] = "";
+    return llama_model_meta_val_str(model, "varve.random_weights", value, sizeof(value)) > 0 &&
+           strcmp(value, "true") == 0;
 }

@@ -104,13 +104,14 @@ static json_t *divergence_json(const struct divergence *d) {
 
 json_t *report_json(const struct run_job *job, const struct run_result *r) {
     return json_pack(
-        "{s:s, s:s, s:s, s:I, s:{s:i, s:i, s:f, s:o}, s:{s:i, s:i, s:f, s:o, s:o}, s:o, s:o, s:o, "
+        "{s:s, s:s, s:s, s:b, s:I, s:{s:i, s:i, s:f, s:o}, s:{s:i, s:i, s:f, s:o, s:o}, s:o, s:o, "
+        "s:o, "
         "s:s?}",
-        "name", job->name, "type_k", job->type_k, "type_v", job->type_v, "attention_nodes",
-        (json_int_t)r->counters.attention_nodes, "prompt", "tokens", r->n_prompt, "read", r->n_read,
-        "seconds", r->prompt_seconds, "tokens_per_second", speed(r->n_read, r->prompt_seconds),
-        "generated", "tokens", r->n_token, "steps", r->n_step, "seconds", r->step_seconds,
-        "tokens_per_second", speed(r->n_step, r->step_seconds), "text", report_string(r->text),
-        "kv", kv_json(r), "rows", account_json(r), "divergence", divergence_json(&r->divergence),
-        "stopped", r->stopped);
+        "name", job->name, "type_k", job->type_k, "type_v", job->type_v, "random_weights",
+        r->random_weights, "attention_nodes", (json_int_t)r->counters.attention_nodes, "prompt",
+        "tokens", r->n_prompt, "read", r->n_read, "seconds", r->prompt_seconds, "tokens_per_second",
+        speed(r->n_read, r->prompt_seconds), "generated", "tokens", r->n_token, "steps", r->n_step,
+        "seconds", r->step_seconds, "tokens_per_second", speed(r->n_step, r->step_seconds), "text",
+        report_string(r->text), "kv", kv_json(r), "rows", account_json(r), "divergence",
+        divergence_json(&r->divergence), "stopped", r->stopped);
 }

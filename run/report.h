@@ -21,6 +21,7 @@ struct run_result {
     struct varve_ggml_account account; /* zeros when the back end has none */
     struct varve_ggml_counters counters;
     bool has_account;
+    bool random_weights; /* model_file_is_random */
     struct divergence divergence;
     const char *stopped; /* reason, or NULL */
 };

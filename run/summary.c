@@ -1,5 +1,7 @@
 #include "summary.h"
 
+#include "model_file.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -130,6 +132,9 @@ void summary_show(const json_t *runs) {
         return;
     }
     show_head(runs);
+    if (json_is_true(json_object_get(json_array_get(runs, 0), "random_weights"))) {
+        fputs(MODEL_FILE_CAUTION "\n", stderr);
+    }
     for (size_t n = 0; n < sizeof(lines) / sizeof(lines[0]); n++) {
         show_line(&lines[n], runs);
     }

@@ -2,6 +2,7 @@
 
 #include "args.h"
 #include "back_ends.h"
+#include "model_file.h"
 #include "report.h"
 #include "session.h"
 #include "stop.h"
@@ -132,6 +133,7 @@ static void take_figures(struct worker *w) {
     if (counters != NULL) {
         counters(&r->counters, sizeof(r->counters));
     }
+    r->random_weights = model_file_is_random(s->model);
     r->has_account = account != NULL && account(-1, &r->account, sizeof(r->account));
 }
 

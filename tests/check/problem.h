@@ -40,6 +40,16 @@ bool problem_run(const struct varve_context *context, struct problem *problem, i
  * bound derived in docs/NUMERICS.md 5, or 1e-5 of the largest value if that is less and the class
  * is not fast. At most 1 when all is well; infinite when a value is not finite. */
 double problem_error(const struct problem *problem);
+
+/* What the oracle says, for a problem that is run several times: on levels, cut into segments. */
+struct problem_truth {
+    double *expected, *bound; /* [n_output], then [n_lse] */
+    double *rounding;         /* [n_lse] */
+};
+struct problem_truth problem_truth_of(const struct problem *problem);
+void problem_truth_free(struct problem_truth *truth);
+double problem_error_from(const struct problem *problem, const struct problem_truth *truth);
+
 /* The same for n values of which n_each share one figure in `rounding`, which is allowed on top of
  * the bound. Equal values and equal infinities differ by nothing. */
 double problem_ratio(const float *value, const double *expected, const double *bound,

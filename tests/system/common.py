@@ -263,6 +263,27 @@ def probe(binary, env=None, timeout=900, model=MODEL, **options):
     return result
 
 
+def cache():
+    """The folder of what was downloaded and built: where llama.cpp is, unless VARVE_CACHE says it."""
+    found = os.environ.get("VARVE_CACHE") or LLAMA.resolve().parent
+    return {"VARVE_CACHE": found} if (pathlib.Path(found) / ".lock").exists() else {}
+
+
+def random_model(path, *words):
+    """A model with random weights; words: options of tools/random_model.py."""
+    done = run([sys.executable, ROOT / "tools" / "random_model.py", path, *words], cache())
+    if done.code != 0:
+        raise RuntimeError(str(done))
+    return pathlib.Path(path)
+
+
+def tiny_model(path, n_layer):
+    """The smallest llama model whose rows llama.cpp rotates when it quantizes them, for runs of many
+    tokens: one KV head of 64 values, 256 tokens that are numbers only, F32 weights (widen.c)."""
+    return random_model(path, "--layers", n_layer, "--heads", 2, "--kv-heads", 1, "--ff", 128,
+                        "--ctx", 1 << 20, "--rope-base", 10000, "--no-tokenizer")
+
+
 def folder():
     """A folder that is removed at the end. Beside the build, as some files are large."""
     return tempfile.TemporaryDirectory(prefix="varve-test-", dir=BUILD)

@@ -54,15 +54,16 @@ def compare(probe, model, n_ctx, n_slot, unified, n_ubatch, type_k, type_v, tier
 
 
 def default_model():
+    """Contexts of several windows; with slots, of a window and more for each."""
     cases = [("f16", 1, False, "none"), ("q8_0", 1, False, "none"), ("q8_0", 1, False, "f16:256"),
              ("q4_0", 1, False, "none"), ("q4_0", 1, False, "f16:256"),
-             ("f16", 4, False, "none"), ("q8_0", 4, False, "f16:256"),
-             ("q4_0", 4, False, "none"), ("q4_0", 4, False, "f16:256"),
+             ("f16", 4, False, "none"), ("q8_0", 4, False, "f16:64"),
+             ("q4_0", 4, False, "none"), ("q4_0", 4, False, "f16:64"),
              ("q4_0", 4, True, "f16:64")]
     with common.folder() as folder:
         probe = common.build_with_llama("plan_probe.c", folder)
         for cache, n_slot, unified, tiers in cases:
-            compare(probe, common.MODEL, 2048, n_slot, unified, 512, cache, cache, tiers)
+            compare(probe, common.MODEL, 1024, n_slot, unified, 512, cache, cache, tiers)
 
 
 def other_models():
@@ -70,13 +71,11 @@ def other_models():
     with common.folder() as folder:
         probe = common.build_with_llama("plan_probe.c", folder)
         maker = common.build_with_llama("window_model.c", folder)
-        tiny = common.build_with_llama("tiny_model.c", folder)
         models = []
         for kind in ("granite_swa", "gemma2", "deepseek2"):
             models.append(pathlib.Path(folder) / f"{kind}.gguf")
             common.run([maker, common.MODEL, models[-1], kind])
-        models.append(pathlib.Path(folder) / "tiny.gguf")
-        common.run([tiny, models[-1], 60])
+        models.append(common.tiny_model(pathlib.Path(folder) / "tiny.gguf", 60))
         for model in models:
             compare(probe, model, 4096, 1, False, 512, "q4_0", "q4_0", "f16:256")
         swa = plan("-m", models[1], "-c", 4096).json["layers"]
@@ -95,6 +94,7 @@ DIMENSIONS = ("--layers", 32, "--kv-heads", 8, "--heads", 32, "--head-dim", 128)
 def dimensions():
     told = plan(*DIMENSIONS, "-c", 32768, "--ctk", "f16", "--ctv", "f16").json
     check(told["bytes"]["cold"] == 32 * 2 * 1024 * 2 * 32768, "dimensions: cold rows of f16", told)
+    check([layer["number"] for layer in told["layers"]] == list(range(32)), "dimensions: numbers", told)
     told = plan(*DIMENSIONS, "-c", 32768).json
     check(told["bytes"]["cold"] == 32 * 2 * 1024 // 32 * 18 * 32768, "dimensions: of q4_0", told)
     check(len(told["layers"]) == 32, "dimensions: 32 layers", told)
@@ -175,9 +175,7 @@ def fuzz():
     asan = pathlib.Path(os.environ.get("VARVE_ASAN_BUILD", "")) / "bin" / "varve-plan"
     program = asan if os.environ.get("VARVE_ASAN_BUILD") and asan.exists() else PLAN
     with common.folder() as folder:
-        maker = common.build_with_llama("tiny_model.c", folder)
-        path = pathlib.Path(folder) / "fuzz.gguf"
-        common.run([maker, path, 2])
+        path = common.tiny_model(pathlib.Path(folder) / "fuzz.gguf", 2)
         whole = path.read_bytes()
         rng = random.Random(1)
         n_bad = n_plan = 0

@@ -75,7 +75,7 @@ def compare(stock, ours, what):
 
 def f16_cache(bench):
     """As a prompt, and token by token."""
-    for tokens, ubatch in ((512, 512), (256, 1)):
+    for tokens, ubatch in ((512, 512), (128, 1)):
         bench.set_reference(bench.wide, tokens=tokens, **EXACT)
         stock, ours = (bench.divergences(bench.wide, varve, tokens=tokens, ubatch=ubatch)
                        for varve in (False, True))

@@ -3,7 +3,7 @@
 
 llama.cpp changes caches behind the back of SET_ROWS: it shifts K, copies streams, restores states
 and clears (pitfall 10). tests/system/tiers_probe.c does these by libllama's public API, on a model
-of two layers with random F32 weights (tiny_model.c), whose records of logits are compared bit for
+of two layers with random F32 weights (common.tiny_model), whose records of logits are compared bit for
 bit where both runs must read the same rows in the same way. The trick for that: a context whose
 state was restored has no twins and reads cold what it did not write itself, so it is the reference
 for a context whose twins have all become stale. Where counters follow from docs/DESIGN.md 9, the
@@ -32,14 +32,10 @@ class Bench:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.probe = common.build_with_llama("tiers_probe.c", folder)
-        self.maker = common.build_with_llama("tiny_model.c", folder)
         self.tiny = self.model("tiny.gguf", N_LAYER)
 
     def model(self, name, n_layer):
-        path = self.folder / name
-        done = common.run([self.maker, path, n_layer])
-        assert done.code == 0, done
-        return path
+        return common.tiny_model(self.folder / name, n_layer)
 
     def raw(self, *words, env=None, varve=True, model=None, text="-"):
         env = {**PASSIVE, **(env or {})}
@@ -254,7 +250,7 @@ def side_by_side(bench):
                         for w in ("use=0", f"record={'ghij'[s]}", f"say={s},6000,1,1",
                                   f"compare={'bcde'[s]},{'ghij'[s]}")])
         for pair in ("b_g", "c_h", "d_i", "e_j"):
-            check_close(a, pair, f"{what}, as alone")
+            check_close(a, pair, f"{what}, as alone", 10 * ROOM) # a step of q4_0 may be taken elsewhere
 
 
 def capacity(bench):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Memory of the hot tier: as planned, within VARVE_HOT_MAX, and flat over many tokens.
 
-tests/system/tiers_probe.c on tiny models with random weights (tiny_model.c); sizes are those of
+tests/system/tiers_probe.c on tiny models with random weights (common.tiny_model); sizes are those of
 docs/DESIGN.md 9 and include/varve/hot.h. VARVE_TOKENS=200000 makes the long run longer.
 """
 import os
@@ -26,13 +26,10 @@ class Bench:
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.probe = common.build_with_llama("tiers_probe.c", folder)
-        self.maker = common.build_with_llama("tiny_model.c", folder)
 
     def model(self, n_layer):
         path = self.folder / f"tiny{n_layer}.gguf"
-        done = common.run([self.maker, path, n_layer])
-        assert done.code == 0, done
-        return path
+        return path if path.exists() else common.tiny_model(path, n_layer)
 
     def run(self, *words, n_layer=N_LAYER, model=None, text="-"):
         result = common.run([self.probe, model or self.model(n_layer), text, *words,
