@@ -25,7 +25,10 @@ static struct varve_context *context_of_pairs(void) {
         const bool pairs = strcmp(name, "bf16") == 0 || strcmp(name, "amx") == 0;
         if (pairs && available) found = name;
     }
-    if (found != NULL) return context_of(found);
+    if (found != NULL) {
+        print_message("exercised: %s\n", found);
+        return context_of(found);
+    }
     print_message("skipped: bf16 (not on this CPU)\n");
     skip();
     return NULL;
