@@ -35,7 +35,7 @@ struct bench_case {
 struct bench_result {
     struct bench_case c; /* n_layer filled in */
     const char *isa;
-    const char *arithmetic; /* "exact" or "q8" */
+    const char *arithmetic; /* "exact", "q8" or "fast" */
     char kernel[512];
     const char *stock; /* which form of stock was the faster one */
     int n_round, n_stock_round;

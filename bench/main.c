@@ -15,11 +15,14 @@
 /* What F32 sums over so many rows may lose is far below this, and so is the rounding of weights to
  * 16 bits (docs/NUMERICS.md 5): a larger error is a wrong result, whose time means nothing. */
 static const double error_most = 1e-3;
+/* Four factors with 8 bits each. */
+static const double fast_error_most = 0.03;
 /* Stock rounds queries to 8 bits, or to F16, as it goes along. */
 static const double stock_error_most = 0.3;
 
 static bool is_right(const struct bench_result *r) {
-    if (!(r->max_rel_err <= error_most)) {
+    const bool fast = r->c.arithmetic == VARVE_ARITHMETIC_FAST;
+    if (!(r->max_rel_err <= (fast ? fast_error_most : error_most))) {
         cli_say("bench: the result of varve is wrong: relative error %.3g", r->max_rel_err);
         return false;
     }

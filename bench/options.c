@@ -84,7 +84,9 @@ static const struct argp_option option_list[] = {
     {"isa", KEY_ISA, "LEVEL", 0,
      "Highest instruction set for varve, as in avx2 (default: the best of this CPU)", 0},
     {"class", KEY_CLASS, "CLASS", 0,
-     "Arithmetic: exact or q8 (default: q8 for a quantized K, else exact)", 0},
+     "Arithmetic: exact, q8 or fast (default: q8 for a quantized K, else exact; fast: products in "
+     "bfloat16 where queries are many)",
+     0},
     {"causal", KEY_CAUSAL, NULL, 0,
      "prefill: also with all rows visible to all queries, and with rows hidden by positions "
      "instead of a mask; gives what share of the time is left. For n x n, --kv N --queries N",
@@ -166,21 +168,6 @@ static bool parse_tiers(const char *value, struct bench_options *o) {
     return true;
 }
 
-static bool parse_class(const char *value, struct bench_options *o) {
-    if (strcmp(value, "exact") == 0) {
-        o->arithmetic = VARVE_ARITHMETIC_EXACT;
-    } else if (strcmp(value, "q8") == 0) {
-        o->arithmetic = VARVE_ARITHMETIC_Q8;
-    } else if (strcmp(value, "fast") == 0) {
-        cli_say("--class fast: varve has no such arithmetic yet; known are exact and q8");
-        return false;
-    } else {
-        cli_say("--class %s: no such arithmetic; known are exact and q8", value);
-        return false;
-    }
-    return true;
-}
-
 static bool parse_layout(const char *value, struct bench_options *o) {
     o->heads_apart = strcmp(value, "heads") == 0;
     if (o->heads_apart || strcmp(value, "rows") == 0) return true;
@@ -219,7 +206,7 @@ static bool set_option(int key, const char *arg, struct parse *parse) {
     case KEY_TIERS: return parse_tiers(arg, o);
     case KEY_THREADS: return cli_integer("--threads", arg, 1, 512, &o->threads);
     case KEY_ISA: return (o->isa = cli_isa(arg)) != NULL;
-    case KEY_CLASS: return parse_class(arg, o);
+    case KEY_CLASS: return cli_class(arg, &o->arithmetic);
     case KEY_LAYERS: return cli_integer("--layers", arg, 1, 1 << 16, &o->layers);
     case KEY_LAYOUT: return parse_layout(arg, o);
     case KEY_PAGES: return cli_integer("--pages", arg, 1, rows, &o->page_rows);

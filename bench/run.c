@@ -262,8 +262,9 @@ static int fill_times(const struct run *run, struct bench_result *r) {
 static void describe(const struct run *run, struct bench_result *r) {
     const struct bench_case *const c = &run->problem.c;
     const bool q8 = varve_format_block_values(c->type_k) > 1;
+    const bool fast = c->arithmetic == VARVE_ARITHMETIC_FAST;
     r->isa = varve_context_isa(run->problem.context);
-    r->arithmetic = q8 && c->arithmetic != VARVE_ARITHMETIC_EXACT ? "q8" : "exact";
+    r->arithmetic = fast ? "fast" : q8 && c->arithmetic != VARVE_ARITHMETIC_EXACT ? "q8" : "exact";
     if (c->kind == BENCH_WRITE) {
         snprintf(r->kernel, sizeof r->kernel, "quantizer of ggml-cpu%s",
                  c->window > 0 ? ", twins in F16 with fingerprints" : "");

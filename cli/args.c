@@ -89,6 +89,16 @@ bool cli_bytes(const char *option, const char *value, int64_t *out) {
     return false;
 }
 
+bool cli_class(const char *value, enum varve_arithmetic *out) {
+    const char *name;
+    for (int i = 0; (name = varve_arithmetic_name((enum varve_arithmetic)i)) != NULL; i++) {
+        *out = (enum varve_arithmetic)i;
+        if (strcmp(value, name) == 0) return true;
+    }
+    cli_say("--class %s: no such arithmetic; known are default, exact, q8 and fast", value);
+    return false;
+}
+
 bool cli_tiers(const char *option, const char *value, const char **out) {
     int64_t window = 0;
     char *end = NULL;

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "varve/varve.h"
+
 /* Exit codes of a launcher, as env(1) and nohup(1) have them. */
 enum {
     EXIT_LAUNCHER = 125,
@@ -20,6 +22,9 @@ const char *cli_cache_type(const char *option, const char *value);
 
 /* The canonical name of an ISA level that this CPU has, or NULL after a line. */
 const char *cli_isa(const char *value);
+
+/* The arithmetic of a name, default included. False after a line. */
+bool cli_class(const char *value, enum varve_arithmetic *out);
 
 /* Values of options. False after a line that says what was expected. */
 bool cli_integer(const char *option, const char *value, int64_t min, int64_t max, int64_t *out);

@@ -18,6 +18,7 @@ struct exec_args {
     const char *type_k; /* canonical, or NULL */
     const char *type_v;
     const char *isa;
+    const char *arithmetic; /* the name of a class, or NULL */
     struct launch_tiers tiers;
     char **command; /* NULL-terminated, NULL: none given */
 };
@@ -38,7 +39,7 @@ static const char doc[] =
     "Exit code: that of the command; 125 when it could not be prepared, 126 when it cannot be "
     "executed, 127 when it was not found.";
 
-enum { KEY_TYPE_K = 0x100, KEY_TYPE_V, KEY_TIERS, KEY_SINKS, KEY_HOT_MAX, KEY_ISA };
+enum { KEY_TYPE_K = 0x100, KEY_TYPE_V, KEY_TIERS, KEY_SINKS, KEY_HOT_MAX, KEY_ISA, KEY_CLASS };
 
 static const struct argp_option options[] = {
     {"ctk", KEY_TYPE_K, "TYPE", 0,
@@ -59,14 +60,19 @@ static const struct argp_option options[] = {
      "(default: VARVE_HOT_MAX, else 0, no limit but a few windows for each layer)",
      0},
     {"isa", KEY_ISA, "LEVEL", 0,
-     "Highest instruction set to use: scalar, avx2, avxvnni, avx512, vnni, vbmi; on ARM scalar, "
-     "neon, dotprod, i8mm (default: the best of this CPU)",
+     "Highest instruction set to use: scalar, avx2, avxvnni, avx512, vnni, vbmi, bf16; on ARM "
+     "scalar, neon, dotprod, i8mm (default: the best of this CPU)",
+     0},
+    {"class", KEY_CLASS, "CLASS", 0,
+     "Arithmetic: default, exact, q8, or fast, which reads prompts with products in bfloat16 where "
+     "the CPU has them (default: VARVE_CLASS, else default)",
      0},
     {0},
 };
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
     struct exec_args *args = state->input;
+    enum varve_arithmetic known;
     switch (key) {
     case KEY_TYPE_K:
         args->type_k = cli_cache_type("--ctk", arg);
@@ -78,6 +84,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     case KEY_SINKS: return cli_sinks("--sinks", arg, &args->tiers.n_sink) ? 0 : EINVAL;
     case KEY_HOT_MAX: return cli_bytes("--hot-max", arg, &args->tiers.hot_max) ? 0 : EINVAL;
     case KEY_ISA: args->isa = cli_isa(arg); return args->isa != NULL ? 0 : EINVAL;
+    case KEY_CLASS: args->arithmetic = arg; return cli_class(arg, &known) ? 0 : EINVAL;
     case ARGP_KEY_ARG:
         /* The command begins; what follows belongs to it. */
         args->command = &state->argv[state->next - 1];
@@ -247,6 +254,7 @@ static bool set_environment(const struct exec_args *args, const char *plugin, co
     return set_backend_path(plugin) && prepend_preload(preload) &&
            launch_set("VARVE_PLUGIN", plugin) && launch_set("VARVE_EXEC_PID", pid) &&
            (args->isa == NULL || launch_set("VARVE_ISA", args->isa)) &&
+           (args->arithmetic == NULL || launch_set("VARVE_CLASS", args->arithmetic)) &&
            (args->type_k == NULL || launch_set("LLAMA_ARG_CACHE_TYPE_K", args->type_k)) &&
            (args->type_v == NULL || launch_set("LLAMA_ARG_CACHE_TYPE_V", args->type_v)) &&
            launch_set_tiers(&args->tiers);

@@ -53,6 +53,22 @@ static const char *isa_level(void) {
     }
 }
 
+/* The class named by VARVE_CLASS. */
+static enum varve_arithmetic read_class(void) {
+    const char *value = getenv("VARVE_CLASS");
+    if (value == NULL || value[0] == '\0') {
+        return VARVE_ARITHMETIC_DEFAULT;
+    }
+    const char *name;
+    for (int i = 0; (name = varve_arithmetic_name((enum varve_arithmetic)i)) != NULL; i++) {
+        if (strcasecmp(name, value) == 0) {
+            return (enum varve_arithmetic)i;
+        }
+    }
+    plugin_say("VARVE_CLASS=%s: expected default, exact, q8 or fast; default is used", value);
+    return VARVE_ARITHMETIC_DEFAULT;
+}
+
 /* Digits alone: the command line takes no signs and spaces either. */
 static bool read_number(const char *text, int64_t least, int64_t most, int64_t *out) {
     char *end = NULL;
@@ -112,6 +128,7 @@ static void read_environment(void) {
     config.trace = more || flag("VARVE_TRACE");
     config.decline_attention = flag("VARVE_TEST_DECLINE_ATTENTION");
     config.isa = isa_level();
+    config.arithmetic = read_class();
     const char *pid = getenv("VARVE_EXEC_PID");
     config.launched = pid != NULL && pid[0] != '\0';
     config.launched_here = config.launched && strtol(pid, NULL, 10) == (long)getpid();

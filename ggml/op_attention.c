@@ -112,6 +112,7 @@ static const char *set_attention(const struct ggml_tensor *op, struct problem *p
     a->n_query = q->ne[1];
     a->n_batch = q->ne[3];
     a->scale = params[0];
+    a->arithmetic = plugin_config()->arithmetic;
     /* Without a mask ggml's ALiBi adds nothing; the library's would go by position. */
     a->max_bias = op->src[SRC_MASK] != NULL && params[1] > 0.0f ? params[1] : 0.0f;
     a->softcap = fabsf(params[2]); /* an even function of it */
@@ -363,9 +364,12 @@ static void count_node(const struct plugin_backend *backend, const struct ggml_t
     if ((config->launched || config->trace) && plugin_first_time(UINT64_C(0x76617276655f6f6e))) {
         char tiers[128];
         hot_describe(backend, op, tiers, sizeof(tiers));
-        plugin_say("attention runs on varve (%s; K %s, V %s%s; %d thread%s)",
-                   varve_context_isa(backend->varve), ggml_type_name(k->type),
-                   ggml_type_name(v->type), tiers, (int)backend->n_thread,
+        const enum varve_arithmetic arithmetic = config->arithmetic;
+        plugin_say("attention runs on varve (%s%s%s; K %s, V %s%s; %d thread%s)",
+                   varve_context_isa(backend->varve),
+                   arithmetic != VARVE_ARITHMETIC_DEFAULT ? ", class " : "",
+                   arithmetic != VARVE_ARITHMETIC_DEFAULT ? varve_arithmetic_name(arithmetic) : "",
+                   ggml_type_name(k->type), ggml_type_name(v->type), tiers, (int)backend->n_thread,
                    backend->n_thread == 1 ? "" : "s");
     }
 }

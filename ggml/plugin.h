@@ -22,14 +22,15 @@ struct plugin_tiers {
 };
 
 struct plugin_config {
-    bool disable;           /* VARVE_DISABLE=1 */
-    bool trace;             /* VARVE_TRACE=1 */
-    bool decline_attention; /* VARVE_TEST_DECLINE_ATTENTION=1 */
-    const char *isa;        /* VARVE_ISA, a level that this CPU has; NULL: the best */
-    bool launched;          /* somewhere below `varve exec` */
-    bool launched_here;     /* the very process that `varve exec` turned into */
-    const char *built_for;  /* version of ggml that we were compiled against */
-    bool tiers_given;       /* VARVE_TIERS is set: the user expects something of it */
+    bool disable;                     /* VARVE_DISABLE=1 */
+    bool trace;                       /* VARVE_TRACE=1 */
+    bool decline_attention;           /* VARVE_TEST_DECLINE_ATTENTION=1 */
+    const char *isa;                  /* VARVE_ISA, a level that this CPU has; NULL: the best */
+    enum varve_arithmetic arithmetic; /* VARVE_CLASS */
+    bool launched;                    /* somewhere below `varve exec` */
+    bool launched_here;               /* the very process that `varve exec` turned into */
+    const char *built_for;            /* version of ggml that we were compiled against */
+    bool tiers_given;                 /* VARVE_TIERS is set: the user expects something of it */
     struct plugin_tiers tiers;
 };
 

@@ -25,6 +25,11 @@ const char *varve_status_text(enum varve_status status) {
     return "unknown status";
 }
 
+const char *varve_arithmetic_name(enum varve_arithmetic arithmetic) {
+    static const char *const names[] = {"default", "exact", "q8", "fast"};
+    return (unsigned)arithmetic <= VARVE_ARITHMETIC_FAST ? names[arithmetic] : NULL;
+}
+
 const char *varve_isa_name(int32_t i, bool *available) {
     const char *name = i < 0 ? NULL : varve_isa_text((enum varve_isa)i);
     if (name != NULL && available != NULL) *available = varve_isa_available((enum varve_isa)i);

@@ -235,7 +235,18 @@ enum varve_arithmetic {
     VARVE_ARITHMETIC_EXACT = 1,   /* F32 Q, F32-accurate products, for every format */
     VARVE_ARITHMETIC_Q8 = 2,      /* quantized rows: Q in 8 bits per block of 32, exact integer dot
                                      products; float rows: as EXACT */
+    VARVE_ARITHMETIC_FAST = 3,    /* many queries: Q, K, P and V rounded to bfloat16, sums in F32,
+                                     where the CPU has such products; few queries, other CPUs,
+                                     quantized K, and quantized V beside it: as DEFAULT */
 };
+
+/** Name of a class: "default", "exact", "q8" or "fast".
+ *  @units  arithmetic: one of enum varve_arithmetic.
+ *  @owns   static storage, never freed.
+ *  @errors NULL for a value outside the enum.
+ *  @threads safe.
+ *  @see    docs/NUMERICS.md 2 */
+VARVE_API const char *varve_arithmetic_name(enum varve_arithmetic arithmetic);
 
 /* The problem: shapes and numerics, no data. Zero-initialise, then set. */
 struct varve_attention {

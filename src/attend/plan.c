@@ -62,7 +62,7 @@ static enum varve_status check_attention(const struct varve_host *host,
                           "two not negative",
                           (double)a->scale, (double)a->softcap, (double)a->max_bias);
     }
-    if ((unsigned)a->arithmetic > VARVE_ARITHMETIC_Q8) {
+    if ((unsigned)a->arithmetic > VARVE_ARITHMETIC_FAST) {
         return varve_fail(host, VARVE_ERROR_UNSUPPORTED, "arithmetic %d is unknown",
                           (int)a->arithmetic);
     }
@@ -189,6 +189,22 @@ static void choose_kernels(struct varve_plan *plan) {
     }
 }
 
+/* Class fast: what is multiplied in bfloat16, where that is faster. Of K's formats, floats. */
+static void choose_pairs(struct varve_plan *plan) {
+    const struct varve_kernels *kernels = &plan->context->kernels;
+    if (plan->attention.arithmetic != VARVE_ARITHMETIC_FAST) return;
+    const bool scores = kernels->pairscore.isa > kernels->tilescore[0].isa;
+    const bool folds = kernels->pairfold.isa > kernels->tilefold.isa;
+    uint32_t floats = 0;
+    for (int f = 0; f < VARVE_FORMAT_COUNT; f++) {
+        if (!varve_format_traits((enum varve_format)f)->quantized) floats |= 1u << f;
+    }
+    if (scores) plan->k_paired = plan->k_formats & floats & ~plan->k_direct;
+    if (folds) plan->v_paired = plan->v_formats & ~plan->v_direct;
+    plan->any_paired = plan->k_paired != 0;
+    plan->any_exact = (plan->k_formats & floats & ~plan->k_paired) != 0;
+}
+
 static bool lay_out(struct varve_plan *plan) {
     const struct varve_attention *a = &plan->attention;
     const int64_t n = plan->tile_query * plan->group; /* queries of one KV head */
@@ -203,6 +219,7 @@ static bool lay_out(struct varve_plan *plan) {
     at->query_fi = reserve(&size, q8 * plan->ld_k, sizeof(float));
     at->query_d = reserve(&size, q8 * plan->n_block, sizeof(float));
     at->query_sum = reserve(&size, q8 * plan->n_block, sizeof(int32_t));
+    at->query_pair = reserve(&size, plan->any_paired ? n_all * plan->ld_pair : 0, sizeof(uint32_t));
     at->m = reserve(&size, n_all, sizeof(float));
     at->sum = reserve(&size, n_all, sizeof(float));
     at->alpha = reserve(&size, n_all, sizeof(float));
@@ -210,7 +227,9 @@ static bool lay_out(struct varve_plan *plan) {
     at->o = reserve(&size, plan->partials ? 0 : n_all * plan->ld_v, sizeof(float));
     at->s = reserve(&size, n * VARVE_TILE_ROWS, sizeof(float));
     at->bias = reserve(&size, n_bias * VARVE_TILE_ROWS, sizeof(float));
-    at->k_tile = reserve(&size, (int64_t)a->head_dim_k * VARVE_TILE_ROWS, sizeof(float));
+    /* short rows take more room in pairs */
+    const int64_t k_lines = a->head_dim_k > plan->ld_pair ? a->head_dim_k : plan->ld_pair;
+    at->k_tile = reserve(&size, k_lines * VARVE_TILE_ROWS, sizeof(float));
     at->k_d = reserve(&size, (int64_t)plan->n_block * VARVE_TILE_ROWS, sizeof(float));
     at->k_m = reserve(&size, (int64_t)plan->n_block * VARVE_TILE_ROWS, sizeof(float));
     at->v_tile = reserve(&size, (int64_t)plan->ld_v * VARVE_TILE_ROWS, sizeof(float));
@@ -278,11 +297,13 @@ enum varve_status varve_plan_create(const struct varve_context *context,
     plan->group = attention->n_head / attention->n_head_kv;
     plan->ld_k = (attention->head_dim_k + 15) / 16 * 16;
     plan->ld_v = (attention->head_dim_v + 15) / 16 * 16;
+    plan->ld_pair = (attention->head_dim_k + VARVE_PAIRED - 1) / VARVE_PAIRED * VARVE_PAIRED / 2;
     plan->n_block = (attention->head_dim_k + VARVE_BLOCK - 1) / VARVE_BLOCK;
     status = add_segments(plan, host, segments, n_segment);
     if (status == VARVE_OK) {
         cut(plan);
         choose_kernels(plan);
+        choose_pairs(plan);
         set_slopes(plan);
         if (!lay_out(plan)) {
             status = varve_fail(host, VARVE_ERROR_OVERFLOW, "scratch size overflows");
@@ -312,34 +333,52 @@ double varve_plan_work(const struct varve_plan *plan) {
            (a->head_dim_k + a->head_dim_v);
 }
 
+/* The kernels of one format of a side: one, or the first of two. */
+struct chosen {
+    const char *first, *second;
+};
+
+static struct chosen chosen_k(const struct varve_plan *plan, enum varve_format f) {
+    const struct varve_kernels *kernels = &plan->context->kernels;
+    if (plan->k_direct >> f & 1) return (struct chosen){kernels->score[f].name, NULL};
+    if (plan->k_paired >> f & 1) {
+        return (struct chosen){kernels->pairk[f].name, kernels->pairscore.name};
+    }
+    if (plan->k_packed >> f & 1) {
+        return (struct chosen){kernels->packk[f].name, kernels->packscore.name};
+    }
+    return (struct chosen){kernels->unpackk[f].name,
+                           kernels->tilescore[varve_k_is_q8(plan, f)].name};
+}
+
+static struct chosen chosen_v(const struct varve_plan *plan, enum varve_format f) {
+    const struct varve_kernels *kernels = &plan->context->kernels;
+    if (plan->v_direct >> f & 1) {
+        const bool rounded = plan->v_rounded >> f & 1;
+        return (struct chosen){rounded ? kernels->foldq[f].name : kernels->fold[f].name, NULL};
+    }
+    if (plan->v_packed >> f & 1) {
+        return (struct chosen){kernels->packv[f].name, kernels->packfold.name};
+    }
+    if (plan->v_paired >> f & 1) {
+        return (struct chosen){kernels->pairv[f].name, kernels->pairfold.name};
+    }
+    return (struct chosen){kernels->unpackv[f].name, kernels->tilefold.name};
+}
+
 /* Writes " K f16:varve_score_f16_avx512", or " K q4_1:<unpack kernel>+<tile kernel>", for each
  * format of a side; returns the length. */
 static int print_formats(const struct varve_plan *plan, bool k_side, char *text, size_t bytes) {
-    const struct varve_kernels *kernels = &plan->context->kernels;
     const uint32_t formats = k_side ? plan->k_formats : plan->v_formats;
-    const uint32_t direct = k_side ? plan->k_direct : plan->v_direct;
     int length = 0;
-    for (int f = 0; f < VARVE_FORMAT_COUNT; f++) {
+    for (int i = 0; i < VARVE_FORMAT_COUNT; i++) {
+        const enum varve_format f = (enum varve_format)i;
         if (!(formats >> f & 1)) continue;
-        const bool is_direct = direct >> f & 1;
-        const bool q8 = varve_k_is_q8(plan, (enum varve_format)f);
-        const char *first = k_side ? kernels->score[f].name : kernels->fold[f].name;
-        const char *second = NULL;
-        if (is_direct) {
-            if (!k_side && plan->v_rounded >> f & 1) first = kernels->foldq[f].name;
-        } else if (k_side) {
-            const bool packed = plan->k_packed >> f & 1;
-            first = packed ? kernels->packk[f].name : kernels->unpackk[f].name;
-            second = packed ? kernels->packscore.name : kernels->tilescore[q8].name;
-        } else {
-            const bool packed = plan->v_packed >> f & 1;
-            first = packed ? kernels->packv[f].name : kernels->unpackv[f].name;
-            second = packed ? kernels->packfold.name : kernels->tilefold.name;
-        }
+        const struct chosen chosen = k_side ? chosen_k(plan, f) : chosen_v(plan, f);
         const size_t used = (size_t)length < bytes ? (size_t)length : bytes;
         const int n = snprintf(text + used, bytes - used, " %s %s:%s%s%s", k_side ? "K" : "V",
-                               varve_format_name((enum varve_format)f), first,
-                               second == NULL ? "" : "+", second == NULL ? "" : second);
+                               varve_format_name(f), chosen.first, chosen.second != NULL ? "+" : "",
+                               chosen.second != NULL ? chosen.second : "");
         if (n < 0) return length;
         length += n;
     }

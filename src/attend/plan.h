@@ -6,11 +6,12 @@
 
 /* Where a worker's buffers lie inside its slice of scratch, in bytes from the slice's start. */
 struct varve_layout {
-    size_t query_f, query_i, query_fi, query_d, query_sum; /* packed queries of the task's heads */
-    size_t m, sum, alpha, o;                               /* their running states */
-    size_t s, bias;                                        /* scores and mask of one block */
-    size_t k_tile, k_d, k_m, v_tile, v_d, v_m;             /* one decoded block */
-    size_t bytes;                                          /* the whole slice */
+    /* packed queries of the task's heads */
+    size_t query_f, query_i, query_fi, query_d, query_sum, query_pair;
+    size_t m, sum, alpha, o;                   /* their running states */
+    size_t s, bias;                            /* scores and mask of one block */
+    size_t k_tile, k_d, k_m, v_tile, v_d, v_m; /* one decoded block */
+    size_t bytes;                              /* the whole slice */
 };
 
 struct varve_plan {
@@ -22,12 +23,15 @@ struct varve_plan {
     uint32_t k_packed;             /* of the others, those scored from packed bytes */
     uint32_t v_rounded;            /* of v_direct, those folded by foldq where K is q8 */
     uint32_t v_packed;             /* of the others, those folded from pairs where K is q8 */
+    uint32_t k_paired, v_paired;   /* of the others, those multiplied in bfloat16 (class fast) */
     bool any_exact, any_q8;        /* which query packings the K formats need */
+    bool any_paired;               /* the same */
     int64_t n_row;                 /* all segments together */
     int32_t group;                 /* query heads per KV head */
     int32_t n_head_task;           /* KV heads per task: all of them with few queries, else 1 */
     int32_t ld_k, ld_v;            /* head sizes rounded up to 16 */
     int32_t n_block;               /* blocks of 32 in a quantized query */
+    int32_t ld_pair;               /* words of a query in bfloat16 */
     int64_t tile_query, n_tile;    /* queries per tile, tiles */
     int64_t chunk_rows, n_chunk;   /* KV rows per chunk, chunks */
     bool partials;                 /* phase 0 leaves partial states instead of results */

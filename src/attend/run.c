@@ -3,26 +3,9 @@
 #include <string.h>
 
 #include "attend/partial.h"
-#include "attend/visible.h"
+#include "attend/tiled.h"
+#include "base/fp16.h"
 #include "base/parallel.h"
-
-/* One task of phase 0: queries [query0, query0 + n_query) of some KV heads against one chunk. */
-struct task {
-    const struct varve_plan *plan;
-    const struct varve_io *io;
-    struct varve_view view;
-    int64_t chunk, batch, query0, n_query;
-    int32_t head_kv0;
-    int32_t n;           /* queries of one KV head: n_query * group */
-    int64_t head_floats; /* of o, from one KV head to the next */
-    bool unpacked;       /* the block at hand is in the tiles already */
-    /* the worker's slice of scratch */
-    float *query_f;
-    int8_t *query_i;
-    float *query_fi, *query_d;
-    int32_t *query_sum;
-    float *m, *sum, *alpha, *o, *s, *bias, *k_tile, *k_d, *k_m, *v_tile, *v_d, *v_m;
-};
 
 static void task_buffers(struct task *task, char *slice) {
     const struct varve_layout *at = &task->plan->layout;
@@ -31,6 +14,7 @@ static void task_buffers(struct task *task, char *slice) {
     task->query_fi = (float *)(void *)(slice + at->query_fi);
     task->query_d = (float *)(void *)(slice + at->query_d);
     task->query_sum = (int32_t *)(void *)(slice + at->query_sum);
+    task->query_pair = (uint32_t *)(void *)(slice + at->query_pair);
     task->m = (float *)(void *)(slice + at->m);
     task->sum = (float *)(void *)(slice + at->sum);
     task->alpha = (float *)(void *)(slice + at->alpha);
@@ -86,6 +70,14 @@ static const float *query_at(const struct task *task, int32_t head, int32_t a) {
                                          i * query->query_stride + h * query->head_stride);
 }
 
+/* A query in bfloat16, with zeros up to a whole block. */
+static void pair_query(const float *x, int32_t head_dim, int32_t ld_pair, uint32_t *pair) {
+    for (int32_t j = 0; j < ld_pair; j++) {
+        const int32_t i = 2 * j;
+        pair[j] = varve_bf16_pair(i < head_dim ? x[i] : 0, i + 1 < head_dim ? x[i + 1] : 0);
+    }
+}
+
 /* Packs the queries of all KV heads of the task and makes their states empty. */
 static void start(const struct task *task) {
     const struct varve_plan *plan = task->plan;
@@ -101,6 +93,10 @@ static void start(const struct task *task) {
                 float *const f = task->query_f + at * ld;
                 memcpy(f, x, (size_t)head_dim * sizeof(float));
                 memset(f + head_dim, 0, (ld - (size_t)head_dim) * sizeof(float));
+            }
+            if (plan->any_paired) {
+                pair_query(x, head_dim, plan->ld_pair,
+                           task->query_pair + at * (size_t)plan->ld_pair);
             }
             if (plan->any_q8) {
                 const struct varve_quantq_args args = {head_dim,
@@ -204,10 +200,7 @@ static bool next_block(const struct task *task, struct cursor *at, struct varve_
 static void score_block(const struct task *task, const struct varve_block *block, int32_t head,
                         const uint8_t *const *rows, struct varve_ahead ahead) {
     const struct varve_plan *plan = task->plan;
-    const struct varve_kernels *kernels = &plan->context->kernels;
     const enum varve_format format = block->segment->k_format;
-    const struct varve_format_traits *traits = varve_format_traits(format);
-    const bool q8 = varve_k_is_q8(plan, format);
     const size_t at = (size_t)head * (size_t)task->n;
     const size_t ld = (size_t)plan->ld_k, n_block = (size_t)plan->n_block;
     const struct varve_queries queries = {task->n,
@@ -218,45 +211,16 @@ static void score_block(const struct task *task, const struct varve_block *block
                                           task->query_i + at * ld,
                                           task->query_fi + at * ld,
                                           task->query_d + at * n_block,
-                                          task->query_sum + at * n_block};
+                                          task->query_sum + at * n_block,
+                                          plan->ld_pair,
+                                          task->query_pair + at * (size_t)plan->ld_pair};
     if (plan->k_direct >> format & 1) {
-        const struct varve_score_args args = {traits, &queries, rows, block->n, task->s, ahead};
-        kernels->score[format].run(&args);
+        const struct varve_score_args args = {
+            varve_format_traits(format), &queries, rows, block->n, task->s, ahead};
+        plan->context->kernels.score[format].run(&args);
         return;
     }
-    if (plan->k_packed >> format & 1) {
-        const struct varve_packk_args pack = {.format = traits,
-                                              .head_dim = plan->attention.head_dim_k,
-                                              .n_row = block->n,
-                                              .rows = rows,
-                                              .x = (uint32_t *)(void *)task->k_tile,
-                                              .dk = task->k_d,
-                                              .mk = task->k_m,
-                                              .ahead = ahead};
-        if (!task->unpacked) kernels->packk[format].run(&pack);
-        const struct varve_packscore_args args = {
-            &queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, task->s};
-        kernels->packscore.run(&args);
-        return;
-    }
-    const struct varve_unpackk_args unpack = {
-        traits, plan->attention.head_dim_k, block->n, rows, task->k_tile, task->k_d, task->k_m,
-        ahead};
-    if (!task->unpacked) kernels->unpackk[format].run(&unpack);
-    if (traits->quantized && !q8 &&
-        !task->unpacked) { /* exact products of a quantized row: its decoded values */
-        for (int32_t d = 0; d < plan->attention.head_dim_k; d++) {
-            float *const t = task->k_tile + d * VARVE_TILE_ROWS;
-            const float *const scale = task->k_d + d / VARVE_BLOCK * VARVE_TILE_ROWS;
-            const float *const min = task->k_m + d / VARVE_BLOCK * VARVE_TILE_ROWS;
-            for (int32_t r = 0; r < block->n; r++) {
-                t[r] = t[r] * scale[r] + (traits->has_min ? min[r] : 0);
-            }
-        }
-    }
-    const struct varve_tilescore_args args = {
-        &queries, task->k_tile, task->k_d, traits->has_min ? task->k_m : NULL, block->n, task->s};
-    kernels->tilescore[q8].run(&args);
+    varve_tiled_score(task, block, &queries, rows, ahead);
 }
 
 /* Scores to probabilities, with the running maxima and sums of one KV head. */
@@ -314,37 +278,7 @@ static void fold_block(const struct task *task, const struct varve_block *block,
         }
         return;
     }
-    if (q8 && plan->v_packed >> format & 1) {
-        const struct varve_packv_args pack = {.format = traits,
-                                              .head_dim = head_dim,
-                                              .n_row = block->n,
-                                              .rows = rows,
-                                              .x = (int16_t(*)[2])(void *)task->v_tile,
-                                              .dv = task->v_d,
-                                              .mv = task->v_m,
-                                              .ahead = ahead};
-        if (!task->unpacked) kernels->packv[format].run(&pack);
-        const struct varve_packfold_args args = {task->n,
-                                                 head_dim,
-                                                 plan->ld_v,
-                                                 block->n,
-                                                 block->sparse,
-                                                 (const int16_t(*)[2])pack.x,
-                                                 pack.dv,
-                                                 traits->has_min ? pack.mv : NULL,
-                                                 task->s,
-                                                 task->alpha + at,
-                                                 o};
-        kernels->packfold.run(&args);
-        return;
-    }
-    const struct varve_unpackv_args unpack = {traits, head_dim,     plan->ld_v, block->n,
-                                              rows,   task->v_tile, ahead};
-    if (!task->unpacked) kernels->unpackv[format].run(&unpack);
-    const struct varve_tilefold_args args = {task->n,  head_dim,         plan->ld_v,
-                                             block->n, block->sparse,    task->v_tile,
-                                             task->s,  task->alpha + at, o};
-    kernels->tilefold.run(&args);
+    varve_tiled_fold(task, block, o, task->alpha + at, rows, ahead);
 }
 
 /* One head of the rows of a block. `row0` is block->k or block->v. */
@@ -394,6 +328,7 @@ static struct task part_of(const struct task *task, int64_t first, int64_t last,
     part.query_fi += at * ld;
     part.query_d += at * n_block;
     part.query_sum += at * n_block;
+    part.query_pair += at * plan->ld_pair;
     part.m += at;
     part.sum += at;
     part.alpha += at;

@@ -64,4 +64,21 @@ static inline uint16_t varve_f32_to_bf16(float f) {
     return (uint16_t)((bits + (0x7FFFu + ((bits >> 16) & 1u))) >> 16);
 }
 
+/* The same, but denormals become zero, as in the instructions for bfloat16. */
+static inline uint16_t varve_f32_to_normal_bf16(float f) {
+    const uint32_t bits = varve_f32_to_bits(f);
+    return (bits & 0x7F800000u) == 0 ? (uint16_t)(bits >> 16 & 0x8000u) : varve_f32_to_bf16(f);
+}
+
+/* Two of them in one word, the first in the lower half. */
+static inline uint32_t varve_bf16_pair(float first, float second) {
+    return varve_f32_to_normal_bf16(first) | (uint32_t)varve_f32_to_normal_bf16(second) << 16;
+}
+
+static inline float varve_pair_first(uint32_t pair) { return varve_bits_to_f32(pair << 16); }
+
+static inline float varve_pair_second(uint32_t pair) {
+    return varve_bits_to_f32(pair & 0xFFFF0000u);
+}
+
 #endif

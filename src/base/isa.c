@@ -73,6 +73,7 @@ static bool has_own(enum varve_isa isa) {
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     case VARVE_ISA_VNNI: return __builtin_cpu_supports("avx512vnni");
     case VARVE_ISA_VBMI: return __builtin_cpu_supports("avx512vbmi");
+    case VARVE_ISA_BF16: return __builtin_cpu_supports("avx512bf16");
 #endif
 #ifdef VARVE_ARM
     case VARVE_ISA_NEON: return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;

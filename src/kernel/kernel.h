@@ -12,7 +12,8 @@
  *                          packk -> packscore and packv -> packfold instead where integers are
  *                          multiplied faster
  * Both give the same arithmetic class (docs/NUMERICS.md): `exact` products of F32 Q, or `q8`
- * integer dot products.
+ * integer dot products. Class `fast` is tiled only:
+ *   pairk -> pairscore -> softmax -> pairv -> pairfold, products of bfloat16
  *
  * Common rules. Pointers given do not overlap, unless V rows are views of K rows (both read only).
  * Row pointers need no alignment; no kernel reads a byte before or past a row. Scratch buffers
@@ -29,9 +30,10 @@
 #include "base/isa.h"
 #include "format/format.h"
 
+#define VARVE_PAIRED 32    /* paired values come in such blocks, the last one filled with zeros */
 #define VARVE_TILE_ROWS 64 /* KV rows per block: leading dimension of scores and of the K tile */
 
-/* The queries of a block. `f` is set for exact, the other four for q8. */
+/* The queries of a block. `f` is set for exact, `pair` for fast, the others for q8. */
 struct varve_queries {
     int32_t n;          /* number of query rows, >= 1 */
     int32_t head_dim;   /* DK */
@@ -42,6 +44,10 @@ struct varve_queries {
     const float *fi;    /* [n][ld] the same integers as F32, for the tile kernels */
     const float *d;     /* [n][n_block] query value = d * i */
     const int32_t *sum; /* [n][n_block] sum of i over the block */
+    int32_t ld_pair;    /* DK rounded up to VARVE_PAIRED, halved */
+    /* [n][ld_pair] Q in bfloat16, nearest-even, denormals zero: word j holds values 2 j (low) and
+     * 2 j + 1; zeros past DK */
+    const uint32_t *pair;
 };
 
 /* Rows of the same head that the same kernel will be given next, at `offset` of each: hints to
@@ -176,6 +182,56 @@ struct varve_packscore_args {
 };
 typedef void varve_packscore_fn(const struct varve_packscore_args *args);
 
+/* pairk: a block of K rows for pairscore, float formats: half i (0 the lower) of x[j][r] is value
+ * 2 j + i of row r in bfloat16, nearest-even. Denormals may be kept or be zero. Values from DK up
+ * to the next multiple of VARVE_PAIRED are zero; past the last row x may be anything. */
+struct varve_pairk_args {
+    const struct varve_format_traits *format;
+    int32_t head_dim;
+    int32_t n_row;
+    const uint8_t *const *rows;
+    uint32_t *x; /* [DK rounded up to VARVE_PAIRED, halved][VARVE_TILE_ROWS] */
+    struct varve_ahead ahead;
+};
+typedef void varve_pairk_fn(const struct varve_pairk_args *args);
+
+/* pairscore: s = sum over d of q.pair * x, products exact, sums in F32 with any rounding of the
+ * last place, denormals zero on the way in or out (docs/NUMERICS.md 3, fast). Columns as tilescore.
+ */
+struct varve_pairscore_args {
+    const struct varve_queries *q;
+    const uint32_t *x; /* as pairk wrote it */
+    int32_t n_row;
+    float *s; /* [n][VARVE_TILE_ROWS] */
+};
+typedef void varve_pairscore_fn(const struct varve_pairscore_args *args);
+
+/* pairv: a block of V rows for pairfold: half i of x[j][d] is the value d of row 2 j + i, decoded
+ * to F32 as unpackv does, then rounded as in pairk. Columns DV..ld-1, and rows from n_row up to the
+ * next multiple of VARVE_PAIRED, are zero. */
+struct varve_pairv_args {
+    const struct varve_format_traits *format;
+    int32_t head_dim;
+    int32_t ld; /* DV rounded up to 16 */
+    int32_t n_row;
+    const uint8_t *const *rows;
+    uint32_t *x; /* [n_row rounded up to VARVE_PAIRED, halved][ld] */
+    struct varve_ahead ahead;
+};
+typedef void varve_pairv_fn(const struct varve_pairv_args *args);
+
+/* pairfold: as fold, with p rounded to bfloat16 (nearest-even, denormals zero) and the values of
+ * pairv; products and sums as pairscore. What is skipped if `sparse`, and o, as fold. */
+struct varve_pairfold_args {
+    int32_t n, head_dim, ld, n_row;
+    bool sparse;
+    const uint32_t *x;  /* as pairv wrote it */
+    const float *p;     /* [n][VARVE_TILE_ROWS] */
+    const float *alpha; /* [n] */
+    float *o;           /* [n][ld] */
+};
+typedef void varve_pairfold_fn(const struct varve_pairfold_args *args);
+
 /* tilefold: as fold, from an unpacked V tile v[r][d] with leading dimension ld. */
 struct varve_tilefold_args {
     int32_t n, head_dim, ld, n_row;
@@ -275,8 +331,8 @@ typedef uint64_t varve_fingerprint_fn(const struct varve_fingerprint_args *args)
     }
 
 /* The kernels of one ISA mask: a value, so that two tables can live in one process. No slot is
- * NULL but foldq, packk, packv and encode of float formats. The per-format score slot is q8 for
- * quantized formats and exact for float formats. */
+ * NULL but foldq, packk, packv and encode of float formats, and pairk of quantized ones. The
+ * per-format score slot is q8 for quantized formats and exact for float formats. */
 struct varve_kernels {
     enum varve_isa isa;
     VARVE_SLOT(varve_score_fn) score[VARVE_FORMAT_COUNT];
@@ -291,6 +347,10 @@ struct varve_kernels {
     VARVE_SLOT(varve_encode_fn) encode[VARVE_FORMAT_COUNT];
     VARVE_SLOT(varve_tilescore_fn) tilescore[2]; /* [0] exact, [1] q8 */
     VARVE_SLOT(varve_tilefold_fn) tilefold;
+    VARVE_SLOT(varve_pairk_fn) pairk[VARVE_FORMAT_COUNT];
+    VARVE_SLOT(varve_pairscore_fn) pairscore;
+    VARVE_SLOT(varve_pairv_fn) pairv[VARVE_FORMAT_COUNT];
+    VARVE_SLOT(varve_pairfold_fn) pairfold;
     VARVE_SLOT(varve_softmax_fn) softmax;
     VARVE_SLOT(varve_quantq_fn) quantq;
     VARVE_SLOT(varve_narrow_fn) narrow;

@@ -73,6 +73,7 @@ enum check_buffer {
     BUFFER_FI,
     BUFFER_D,
     BUFFER_SUM,
+    BUFFER_PAIR,
     BUFFER_S,
     BUFFER_S2,
     BUFFER_O,

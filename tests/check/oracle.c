@@ -176,6 +176,15 @@ static void dot(const double *q, const float *row, int32_t n, double *sum, doubl
     }
 }
 
+/* The largest value of both, without a sign. */
+static double largest_of(const double *q, const float *row, int32_t n) {
+    double largest = 0;
+    for (int32_t i = 0; i < n; i++) {
+        largest = fmax(largest, fmax(fabs(q[i]), fabs((double)row[i])));
+    }
+    return largest;
+}
+
 /* The logit of row r of a segment, which is row `at` of all. Sets its bound too. */
 static double row_logit(struct view *view, const struct varve_segment *segment, int64_t r,
                         int64_t at, double bias) {
@@ -191,8 +200,12 @@ static double row_logit(struct view *view, const struct varve_segment *segment, 
     const double scaled = score * a->scale;
     const double x = a->softcap != 0 ? a->softcap * tanh(scaled / a->softcap) : scaled;
     /* decoding itself rounds twice, which the q8 formula does not: 2 u more per term */
-    const double error = fabs(a->scale) * tol_dot(a->head_dim_k + 10, score_abs) +
-                         tol_logit(fabs(scaled), a->softcap, fabs(bias));
+    double error = fabs(a->scale) * tol_dot(a->head_dim_k + 10, score_abs) +
+                   tol_logit(fabs(scaled), a->softcap, fabs(bias));
+    if (a->arithmetic == VARVE_ARITHMETIC_FAST && !quantized) {
+        error +=
+            tol_fast_logit(a->head_dim_k, a->scale, score_abs, largest_of(q, row, a->head_dim_k));
+    }
     view->error = fmax(view->error, error);
     return x + bias;
 }
@@ -257,8 +270,11 @@ static void run_view(struct view *view, double *output, double *lse, double *out
     for (int32_t i = 0; i < view->attention->head_dim_v; i++) {
         if (output != NULL) output[i] = empty ? 0 : view->sum[i] / view->weight;
         if (output_bound != NULL) {
-            output_bound[i] =
-                empty ? 0 : tol_output(n_row, view->error, view->sum_abs[i] / view->weight);
+            const double sum_abs = empty ? 0 : view->sum_abs[i] / view->weight;
+            output_bound[i] = empty ? 0 : tol_output(n_row, view->error, sum_abs);
+            if (view->attention->arithmetic == VARVE_ARITHMETIC_FAST) {
+                output_bound[i] += tol_fast_output(n_row, view->error, sum_abs);
+            }
         }
     }
     if (rounding != NULL) {

@@ -37,8 +37,8 @@ void problem_free(struct problem *problem);
 bool problem_run(const struct varve_context *context, struct problem *problem, int32_t n_thread);
 
 /* Largest difference of an output or an LSE from the oracle's, in units of what is allowed: the
- * bound derived in docs/NUMERICS.md 5, or 1e-5 of the largest value if that is less. At most 1 when
- * all is well; infinite when a value is not finite. */
+ * bound derived in docs/NUMERICS.md 5, or 1e-5 of the largest value if that is less and the class
+ * is not fast. At most 1 when all is well; infinite when a value is not finite. */
 double problem_error(const struct problem *problem);
 
 /* What the oracle says, for a problem that is run several times: on levels, cut into segments. */

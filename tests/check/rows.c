@@ -144,10 +144,17 @@ void queries_create(struct varve_queries *queries, struct check *check, enum que
     float *const fi = check_aligned(BUFFER_FI, n_value * sizeof *fi);
     float *const d = check_aligned(BUFFER_D, n_part * sizeof *d);
     int32_t *const sum = check_aligned(BUFFER_SUM, n_part * sizeof *sum);
+    const int32_t ld_pair = (head_dim + VARVE_PAIRED - 1) / VARVE_PAIRED * VARVE_PAIRED / 2;
+    uint32_t *const pair = check_aligned(BUFFER_PAIR, (size_t)n * (size_t)ld_pair * sizeof *pair);
     memset(f, 0, n_value * sizeof *f);
     for (int32_t a = 0; a < n; a++) {
         const size_t row = (size_t)a * (size_t)ld;
         fill_query(check, kind, f + row, head_dim);
+        for (int32_t j = 0; j < ld_pair; j++) { /* ld is even: no value stands without its second */
+            const bool past = 2 * j >= ld;
+            pair[a * ld_pair + j] =
+                past ? 0 : varve_bf16_pair(f[row + 2 * (size_t)j], f[row + 2 * (size_t)j + 1]);
+        }
         if (n_block == 0) continue;
         const struct varve_quantq_args args = {.head_dim = head_dim,
                                                .x = f + row,
@@ -165,5 +172,7 @@ void queries_create(struct varve_queries *queries, struct check *check, enum que
                                       .i = i8,
                                       .fi = fi,
                                       .d = d,
-                                      .sum = sum};
+                                      .sum = sum,
+                                      .ld_pair = ld_pair,
+                                      .pair = pair};
 }

@@ -48,7 +48,7 @@ enum queries_kind {
     QUERIES_KIND_COUNT
 };
 
-/* Queries in both forms (q8 only when head_dim is a multiple of 32), in guarded buffers. */
+/* Queries in all forms (q8 only when head_dim is a multiple of 32), in guarded buffers. */
 void queries_create(struct varve_queries *queries, struct check *check, enum queries_kind kind,
                     int32_t n, int32_t head_dim);
 

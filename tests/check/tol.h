@@ -19,6 +19,13 @@ static inline double tol_dot(int64_t n, double sum_abs) {
     return (double)(n + 1) * TOL_U * sum_abs + (double)n * TOL_TINY;
 }
 
+/* Sum of n products of bfloat16, in any order, with products in pairs or one by one: products are
+ * exact, and each addition may round either way, 2 u. Denormals count as zero wherever they come
+ * up: a factor (times the other side's largest value), a product, a sum. (NUMERICS "fast") */
+static inline double tol_pairs(int64_t n, double sum_abs, double largest) {
+    return (double)(n + 1) * 2 * TOL_U * sum_abs + (double)n * TOL_TINY * (2 + largest);
+}
+
 /* Q8 score: per block an exact integer, at most 4 roundings (dk * I, mk * sum, their sum, times d;
  * or d * dk first), n_block additions, and log2(16) = 4 more where the integer sum is kept in up to
  * 16 lanes until the end; then sum_abs has sum|i qk| in place of |I|. (NUMERICS "q8 score") */
@@ -86,6 +93,16 @@ static inline double tol_output(int64_t n_row, double logit_error, double abs_ou
  * |q|. (NUMERICS "weights in 16 bits") */
 static inline double tol_rounded_weights(int64_t n_row, double weight, double largest_dq) {
     return fmin((double)n_row / weight, 64) * 0x1.01p-16 * largest_dq;
+}
+/* What class fast adds. A factor in bfloat16 is off by 2^-8, a product of two by 2^-7 + 2^-16. An
+ * error e of logits changes normalised weights by exp(2 e) - 1 at most, which need not be small:
+ * as a logit_error of the functions above it counts as a quarter of that. (NUMERICS "fast") */
+static inline double tol_fast_logit(int64_t n, double scale, double score_abs, double largest) {
+    const double score = 0x1.01p-7 * score_abs + tol_pairs(n, score_abs, largest);
+    return expm1(2 * fabs(scale) * score) / 4;
+}
+static inline double tol_fast_output(int64_t n_row, double logit_error, double abs_output) {
+    return abs_output * (0x1.01p-7 + (double)(4 * n_row + 8) * TOL_U) * (1 + 4 * logit_error);
 }
 static inline double tol_lse(int64_t n_row, double logit_error, double abs_lse) {
     return tol_weight(logit_error) + (double)(4 * n_row + 8) * TOL_U + 4 * TOL_U * abs_lse;

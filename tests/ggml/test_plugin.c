@@ -106,6 +106,9 @@ static void bad_values_are_reported_once_and_harmless(void **state) {
     struct child c = run_child("load", "VARVE_ISA", "avx9000");
     assert_int_equal(c.code, 0);
     assert_int_equal(count_lines(c.text, "varve: VARVE_ISA=avx9000: no such level"), 1);
+    c = run_child("load", "VARVE_CLASS", "best");
+    assert_int_equal(c.code, 0);
+    assert_int_equal(count_lines(c.text, "varve: VARVE_CLASS=best: expected default, exact"), 1);
     c = run_child("load", "VARVE_TRACE", "yes");
     assert_int_equal(c.code, 0);
     assert_int_equal(count_lines(c.text, "varve: VARVE_TRACE=yes: expected 0 or 1"), 1);

@@ -117,8 +117,7 @@ def wrong_options():
     for words, said in (
             (("--case", "encode"), "expected decode, prefill, mixed, write or all"),
             (("--case", ""), "expected decode"),
-            (("--class", "fast"), "no such arithmetic yet"),
-            (("--class", "best"), "known are exact and q8"),
+            (("--class", "best"), "known are default, exact, q8 and fast"),
             (("--isa", "sse9"), "no such level"),
             (("--type-k", "q3_k"), "no such cache type"),
             (("--type-k", "f16,q8_0,q4_0", "--type-v", "f16,q8_0"), "give as many of each"),

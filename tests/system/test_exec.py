@@ -116,6 +116,10 @@ def levels():
     common.check_served(result, "--isa scalar", nodes)
     check(f"{common.TOOK_HOLD} (scalar" in result.err, "--isa scalar: the line names the level",
           result.varve_lines())
+    result = run(launched(command, ("--class", "fast")), TRACE)
+    common.check_served(result, "--class fast", nodes)
+    check(", class fast; K" in result.err, "--class fast: the line names the class",
+          result.varve_lines())
 
 
 # ---- the server -----------------------------------------------------------------------------
@@ -201,6 +205,8 @@ def wrong_option():
         most = [str(ROWS_MAX)] if option != "--hot-max" else []
         one_line(result, 125, [option, "expected", *most], f"{option} {value!r}")
     one_line(run(launched(["true"], ("--isa", "mmx"))), 125, ["--isa", "scalar"], "--isa mmx")
+    one_line(run(launched(["true"], ("--class", "best"))), 125, ["--class", "exact"],
+             "--class best")
     result = run(launched(["true"], ("--nonsense",)))
     check(result.code not in (0, 1) and "nonsense" in result.err, "an unknown option", result)
 

@@ -71,6 +71,9 @@ static void test_abi(void **state) {
     assert_int_equal(VARVE_FORMAT_COUNT, 9);
     assert_int_equal(VARVE_ERROR_MEMORY, 4);
     assert_int_equal(VARVE_ARITHMETIC_Q8, 2);
+    assert_int_equal(VARVE_ARITHMETIC_FAST, 3);
+    assert_string_equal(varve_arithmetic_name(VARVE_ARITHMETIC_FAST), "fast");
+    assert_null(varve_arithmetic_name((enum varve_arithmetic)4));
     assert_int_equal(VARVE_LOG_INFO, 1);
     assert_int_equal(VARVE_PHASE_COUNT, 2);
     assert_int_equal(VARVE_ENCODER_NEON, 2);

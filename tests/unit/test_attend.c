@@ -61,8 +61,10 @@ static void check_random(const struct levels *levels, uint64_t seed) {
     if (problem_random(&seed, 4) == 0) a.max_bias = 8;
     a.causal = problem_random(&seed, 3) == 0;
     if (problem_random(&seed, 4) == 0) a.window = 1 + problem_random(&seed, 300);
-    a.arithmetic =
-        problem_random(&seed, 4) == 0 ? VARVE_ARITHMETIC_EXACT : VARVE_ARITHMETIC_DEFAULT;
+    static const enum varve_arithmetic classes[] = {VARVE_ARITHMETIC_EXACT, VARVE_ARITHMETIC_FAST,
+                                                    VARVE_ARITHMETIC_DEFAULT,
+                                                    VARVE_ARITHMETIC_DEFAULT};
+    a.arithmetic = classes[problem_random(&seed, 4)];
     const int n_segment = (int)problem_random(&seed, 6);
     const bool mixed = problem_random(&seed, 2);
     int64_t rows[6];
