@@ -14,4 +14,7 @@ bool json_file_write(const char *path, int fd, json_t *root);
 /* False after a line. */
 bool json_file_close(const char *path, int fd);
 
+/* Text of any bytes as a JSON string: what is not UTF-8 becomes U+FFFD. */
+json_t *json_file_string(const char *text, size_t n_byte);
+
 #endif
