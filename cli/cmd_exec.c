@@ -60,8 +60,9 @@ static const struct argp_option options[] = {
      "(default: VARVE_HOT_MAX, else 0, no limit but a few windows for each layer)",
      0},
     {"isa", KEY_ISA, "LEVEL", 0,
-     "Highest instruction set to use: scalar, avx2, avxvnni, avx512, vnni, vbmi, bf16; on ARM "
-     "scalar, neon, dotprod, i8mm (default: the best of this CPU)",
+     "Highest instruction set to use: scalar, avx2, avxvnni, avx512, vnni, vbmi, bf16, amx; on ARM "
+     "scalar, neon, dotprod, i8mm (default: the best of this CPU but amx, which has not been run "
+     "on hardware yet)",
      0},
     {"class", KEY_CLASS, "CLASS", 0,
      "Arithmetic: default, exact, q8, or fast, which reads prompts with products in bfloat16 where "

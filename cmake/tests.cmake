@@ -101,6 +101,7 @@ foreach(source IN LISTS ggml_test_sources)
 endforeach()
 
 include(cmake/tests_op.cmake)
+include(cmake/tests_amx.cmake)
 
 # ---- what the checker counts ----------------------------------------------------------------
 file(GLOB check_scripts CONFIGURE_DEPENDS tests/check/*.py)

@@ -163,13 +163,11 @@ static const char *cpu_name(void) {
 
 static json_t *machine_json(const struct eval_options *o) {
     struct utsname name = {0};
-    const char *isa = "scalar";
-    const char *level = NULL;
-    bool available = false;
+    struct varve_context *context = NULL; /* on the level that is used unless one is named */
     uname(&name);
-    for (int32_t i = 0; (level = varve_isa_name(i, &available)) != NULL; i++) {
-        isa = available ? level : isa;
-    }
+    const char *isa =
+        varve_context_create(NULL, &context) == VARVE_OK ? varve_context_isa(context) : "";
+    varve_context_destroy(context);
     return json_pack("{s:s*, s:s, s:s, s:I}", "cpu", cpu_name(), "architecture", name.machine,
                      "isa", isa, "threads", (json_int_t)o->n_threads);
 }

@@ -65,8 +65,9 @@ enum varve_status varve_context_create(const struct varve_context_params *params
         return varve_fail(&host, VARVE_ERROR_UNSUPPORTED, "isa \"%s\" is unknown to this build",
                           known.isa);
     }
-    if (!varve_isa_available(isa)) {
-        return varve_fail(&host, VARVE_ERROR_UNSUPPORTED, "this CPU does not have isa \"%s\"",
+    if (!varve_isa_enable(isa)) {
+        return varve_fail(&host, VARVE_ERROR_UNSUPPORTED,
+                          "this CPU does not have isa \"%s\", or its operating system keeps it",
                           known.isa);
     }
     struct varve_context *made = varve_host_allocate(&host, sizeof *made);

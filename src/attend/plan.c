@@ -169,11 +169,12 @@ static void choose_kernels(struct varve_plan *plan) {
     const int64_t n = plan->attention.n_query * plan->group;
     for (int f = 0; f < VARVE_FORMAT_COUNT; f++) {
         const bool q8 = varve_k_is_q8(plan, (enum varve_format)f);
+        /* the packing of another level meets the same contract */
         const bool k_packed = q8 && kernels->packscore.isa > kernels->tilescore[1].isa &&
-                              kernels->packk[f].isa >= kernels->packscore.isa;
+                              kernels->packk[f].isa > VARVE_ISA_SCALAR;
         /* Rounded weights pay only where integer products are faster. */
         const bool v_packed = plan->any_q8 && kernels->packfold.isa > kernels->tilefold.isa &&
-                              kernels->packv[f].isa >= kernels->packfold.isa;
+                              kernels->packv[f].isa > VARVE_ISA_SCALAR;
         const bool v_rounded = plan->any_q8 && kernels->foldq[f].isa > kernels->fold[f].isa;
         /* the score slot of a quantized format is of class q8 */
         const bool same_class = q8 == varve_format_traits((enum varve_format)f)->quantized;

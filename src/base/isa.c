@@ -1,13 +1,44 @@
+#define _GNU_SOURCE /* syscall */
+
 #include "base/isa.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef VARVE_X86
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #ifdef VARVE_ARM
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#endif
+
+#if defined(VARVE_AMX_EMULATED)
+static bool has_amx(void) { return true; }
+static bool enable_amx(void) { return true; }
+#elif defined(VARVE_X86)
+enum { GET_XCOMP_SUPP = 0x1021, REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+/* CPUID, leaf 7: AMX-BF16, AMX-TILE and AMX-INT8 are bits 22, 24 and 25 of EDX. XCR0, which may be
+ * read if OSXSAVE (leaf 1, bit 27 of ECX) is set: bits 17 and 18, XTILECFG and XTILEDATA. And the
+ * kernel must know how to give permission. */
+static bool has_amx(void) {
+    const uint32_t wanted = 1u << 22 | 1u << 24 | 1u << 25;
+    uint32_t a, b, c, d, xcr0, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & wanted) != wanted) return false;
+    __asm__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+    uint64_t supported = 0;
+    return (xcr0 >> 17 & 3) == 3 && syscall(SYS_arch_prctl, GET_XCOMP_SUPP, &supported) == 0 &&
+           (supported >> XFEATURE_XTILEDATA & 1) != 0;
+}
+
+/* For all threads of the process. */
+static bool enable_amx(void) {
+    return syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
 #endif
 
 const char *varve_isa_text(enum varve_isa isa) {
@@ -74,6 +105,7 @@ static bool has_own(enum varve_isa isa) {
     case VARVE_ISA_VNNI: return __builtin_cpu_supports("avx512vnni");
     case VARVE_ISA_VBMI: return __builtin_cpu_supports("avx512vbmi");
     case VARVE_ISA_BF16: return __builtin_cpu_supports("avx512bf16");
+    case VARVE_ISA_AMX: return has_amx();
 #endif
 #ifdef VARVE_ARM
     case VARVE_ISA_NEON: return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
@@ -92,10 +124,27 @@ bool varve_isa_available(enum varve_isa isa) {
     return true;
 }
 
+bool varve_isa_enable(enum varve_isa isa) {
+#ifdef VARVE_X86
+    if (isa == VARVE_ISA_AMX) return varve_isa_available(isa) && enable_amx();
+#endif
+    return varve_isa_available(isa);
+}
+
+bool varve_isa_by_name_only(enum varve_isa isa) {
+#ifdef VARVE_X86
+    return isa == VARVE_ISA_AMX;
+#else
+    (void)isa;
+    return false;
+#endif
+}
+
 enum varve_isa varve_isa_best(void) {
     enum varve_isa best = VARVE_ISA_SCALAR;
     for (int i = 0; i < VARVE_ISA_COUNT; i++) {
-        if (varve_isa_available((enum varve_isa)i)) best = (enum varve_isa)i;
+        const enum varve_isa isa = (enum varve_isa)i;
+        if (varve_isa_available(isa) && !varve_isa_by_name_only(isa)) best = isa;
     }
     return best;
 }

@@ -21,7 +21,14 @@ bool varve_isa_contains(enum varve_isa isa, enum varve_isa level);
 /* Whether CPU and operating system have the level. */
 bool varve_isa_available(enum varve_isa isa);
 
-/* Strongest level available. */
+/* The same, having asked the operating system for what it gives on request only: the tile registers
+ * of AMX. They make the frames of signal handlers larger, so nobody asks before a level is used. */
+bool varve_isa_enable(enum varve_isa isa);
+
+/* Whether a level is used only where it is asked for by name: no CPU has run its kernels yet. */
+bool varve_isa_by_name_only(enum varve_isa isa);
+
+/* Strongest level available of the others. */
 enum varve_isa varve_isa_best(void);
 
 #endif

@@ -1,4 +1,6 @@
 #include "kernel/quant_avx512.h"
+
+#include "kernel/pair_bf16.h"
 #include "kernel/tile_avx512.h"
 
 VEC_INLINE __mmask32 tile_nonzero(__m512i y) { return _mm512_test_epi16_mask(y, y); }
@@ -8,11 +10,6 @@ VEC_INLINE __m512 tile_add(__m512 sum, __m512i x, __m512i y, __mmask32 nonzero, 
     /* an intrinsic would copy the sum */
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(value), "v"(y));
     return sum;
-}
-
-/* 32 values in two vectors to bfloat16, the first 16 in the lower half. */
-VEC_INLINE __m512i to_bf16(__m512 first, __m512 second) {
-    return (__m512i)_mm512_cvtne2ps_pbh(second, first);
 }
 
 /* ---------------------------------------------------------------------------------------- pairk */
@@ -130,29 +127,15 @@ PAIRV(varve_pairv_iq4_nl_bf16, VARVE_FORMAT_IQ4_NL)
 
 /* ------------------------------------------------------------------------------------- pairfold */
 
-enum { FOLD_QUERIES = 24, FOLD_PAIRS = VARVE_TILE_ROWS / 2 };
-
-/* The weights of n queries in bfloat16; those past the last row are zero. */
-VEC_INLINE void round_weights(const float *p, int32_t n, int32_t n_row,
-                              uint32_t pair[FOLD_QUERIES][FOLD_PAIRS]) {
-    for (int32_t a = 0; a < n; a++, p += VARVE_TILE_ROWS) {
-        for (int32_t r = 0; r < n_row; r += 32) {
-            const __m512 first = _mm512_maskz_load_ps(vec_first(n_row - r), p + r);
-            const __m512 second = n_row - r > 16
-                                      ? _mm512_maskz_load_ps(vec_first(n_row - r - 16), p + r + 16)
-                                      : _mm512_setzero_ps();
-            _mm512_store_si512(&pair[a][r / 2], to_bf16(first, second));
-        }
-    }
-}
+enum { FOLD_QUERIES = 24 };
 
 void varve_pairfold_any_bf16(const struct varve_pairfold_args *args) {
-    uint32_t pair[FOLD_QUERIES][FOLD_PAIRS] __attribute__((aligned(64)));
+    uint32_t pair[FOLD_QUERIES][PAIR_ROWS] __attribute__((aligned(64)));
     for (int32_t a = 0; a < args->n; a += FOLD_QUERIES) {
         const int32_t n = vec_min_i32(args->n - a, FOLD_QUERIES);
         round_weights(args->p + (int64_t)a * VARVE_TILE_ROWS, n, args->n_row, pair);
         const struct tile_fold fold = {
-            {pair, FOLD_PAIRS, args->x, args->ld, (args->n_row + 1) / 2},
+            {pair, PAIR_ROWS, args->x, args->ld, (args->n_row + 1) / 2},
             args->alpha + a,
             args->o + (int64_t)a * args->ld,
             args->ld,

@@ -146,10 +146,15 @@ static void print_levels(const struct options *options) {
     for (int i = 0; i < VARVE_ISA_COUNT; i++) {
         const enum varve_isa isa = (enum varve_isa)i;
         if (options->isa != NULL && isa_of_name(options->isa) != isa) continue;
-        if (varve_isa_available(isa))
+        if (varve_isa_enable(isa))
             printf("exercised: %s\n", varve_isa_text(isa));
         else
             printf("skipped: %s (this CPU lacks %s)\n", varve_isa_text(isa), varve_isa_needs(isa));
+        if (varve_isa_by_name_only(isa)) {
+            printf("opt-in: %s (used only where VARVE_ISA or --isa names it: no CPU is known to "
+                   "have passed this check yet)\n",
+                   varve_isa_text(isa));
+        }
     }
 }
 
@@ -167,7 +172,7 @@ static int run_codecs(struct check *check, const struct options *options) {
 }
 
 static bool can_run(const struct options *options, const struct check_line *line) {
-    return wanted(options, line) && varve_isa_available(line->isa);
+    return wanted(options, line) && varve_isa_enable(line->isa);
 }
 
 /* Lines of symbol and count, for tests/check/instructions.txt. */
@@ -195,7 +200,7 @@ static int run(const struct options *options) {
     fflush(stdout);
     for (int i = 0; i < N_LINE; i++) {
         if (!wanted(options, &lines[i])) continue;
-        if (!varve_isa_available(lines[i].isa)) {
+        if (!varve_isa_enable(lines[i].isa)) {
             n_skip++;
             continue;
         }

@@ -179,9 +179,9 @@ double problem_error_from(const struct problem *problem, const struct problem_tr
     const double tight = fast ? INFINITY : TIGHT;
     const double output = ratio_of(problem->output, truth->expected, truth->bound, truth->rounding,
                                    problem->attention.head_dim_v, problem->n_output, tight);
-    const double lse = ratio_of(problem->lse, truth->expected + problem->n_output,
-                                truth->bound + problem->n_output, none, problem->n_lse + 1,
-                                problem->n_lse, tight);
+    const double lse =
+        ratio_of(problem->lse, truth->expected + problem->n_output,
+                 truth->bound + problem->n_output, none, problem->n_lse + 1, problem->n_lse, tight);
     return output > lse ? output : lse;
 }
 

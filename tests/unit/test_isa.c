@@ -51,6 +51,22 @@ static void test_side_branch(void **state) {
 #endif
 }
 
+/* The level that a context gets by itself; and AMX, which is not the one. */
+static void test_best(void **state) {
+    (void)state;
+    const enum varve_isa best = varve_isa_best();
+    assert_true(varve_isa_available(best));
+    assert_false(varve_isa_by_name_only(best));
+    for (int i = (int)best + 1; i < VARVE_ISA_COUNT; i++) {
+        assert_true(!varve_isa_available((enum varve_isa)i) ||
+                    varve_isa_by_name_only((enum varve_isa)i));
+    }
+#ifdef VARVE_X86
+    assert_true(varve_isa_by_name_only(VARVE_ISA_AMX));
+    assert_true(varve_isa_contains(VARVE_ISA_AMX, VARVE_ISA_BF16));
+#endif
+}
+
 /* Each slot of each table, whatever this CPU has. */
 static void test_tables(void **state) {
     (void)state;
@@ -70,6 +86,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bundles),
         cmocka_unit_test(test_side_branch),
+        cmocka_unit_test(test_best),
         cmocka_unit_test(test_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
