@@ -54,16 +54,17 @@ def compare(probe, model, n_ctx, n_slot, unified, n_ubatch, type_k, type_v, tier
 
 
 def default_model():
-    """Contexts of several windows; with slots, of a window and more for each."""
+    """Contexts of several windows; with slots, of two windows for each, so that staging is filled."""
     cases = [("f16", 1, False, "none"), ("q8_0", 1, False, "none"), ("q8_0", 1, False, "f16:256"),
              ("q4_0", 1, False, "none"), ("q4_0", 1, False, "f16:256"),
-             ("f16", 4, False, "none"), ("q8_0", 4, False, "f16:64"),
-             ("q4_0", 4, False, "none"), ("q4_0", 4, False, "f16:64"),
+             ("f16", 4, False, "none"), ("q8_0", 4, False, "f16:256"),
+             ("q4_0", 4, False, "none"), ("q4_0", 4, False, "f16:256"),
              ("q4_0", 4, True, "f16:64")]
     with common.folder() as folder:
         probe = common.build_with_llama("plan_probe.c", folder)
         for cache, n_slot, unified, tiers in cases:
-            compare(probe, common.MODEL, 1024, n_slot, unified, 512, cache, cache, tiers)
+            n_ctx = 2048 if n_slot > 1 else 1024
+            compare(probe, common.MODEL, n_ctx, n_slot, unified, 512, cache, cache, tiers)
 
 
 def other_models():
