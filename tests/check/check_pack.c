@@ -86,60 +86,43 @@ static double exact_score(const struct varve_queries *q, const struct rows *rows
     return sum;
 }
 
-static const struct varve_format_traits *pick_format(struct check *check) {
-    return varve_format_traits(
-        (enum varve_format)check_range(check, VARVE_FORMAT_Q8_0, VARVE_FORMAT_COUNT - 1));
-}
-
 static void run_score(struct check *check, const struct check_line *line, int32_t n_row) {
-    const struct varve_format_traits *const format = pick_format(check);
-    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
-    const enum queries_kind q_kind =
-        kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
-    const int32_t head_dim = rows_head_dim(check, format), n = check_queries(check);
-    const size_t bytes = (size_t)n * VARVE_TILE_ROWS * sizeof(float);
-    struct varve_queries q;
-    struct rows rows;
-    check_case(check, "%s, D %d, n %d, n_row %d, rows %s", format->name, head_dim, n, n_row,
-               rows_kind_name(kind));
-    queries_create(&q, check, q_kind, n, head_dim);
-    rows_create(&rows, check, format, kind, head_dim, n_row);
-    const struct pack pack = pack_rows(&rows, check->scalar->packk[format->format].run);
-    float *const reference = check_aligned(BUFFER_S2, bytes);
-    struct varve_packscore_args args = {&q, pack.x, pack.dk, pack.mk, n_row, reference};
+    const struct varve_format_traits *const format =
+        rows_format(check, VARVE_FORMAT_Q8_0, VARVE_FORMAT_COUNT - 1);
+    struct score_case score;
+    score_create(&score, check, format, n_row);
+    const struct varve_queries *const q = &score.q;
+    const struct pack pack = pack_rows(&score.rows, check->scalar->packk[format->format].run);
+    struct varve_packscore_args args = {q, pack.x, pack.dk, pack.mk, n_row, score.scalar};
     check->scalar->packscore.run(&args);
-    args.s = check_aligned(BUFFER_S, bytes);
+    args.s = score.s;
     ((varve_packscore_fn *)line->run)(&args);
-    for (int a = 0; a < n; a++) {
+    for (int a = 0; a < q->n; a++) {
         for (int r = 0; r < n_row; r++) {
             const int at = a * VARVE_TILE_ROWS + r;
             double sum_abs;
-            const double want = exact_score(&q, &rows, a, r, &sum_abs);
-            const double tolerance = kind == ROWS_INTEGER ? 0 : tol_score_q8(q.n_block, sum_abs);
+            const double want = exact_score(q, &score.rows, a, r, &sum_abs);
+            const double tolerance = score.exact ? 0 : tol_score_q8(q->n_block, sum_abs);
             check_near(check, "s", a, r, args.s[at], want, tolerance);
-            check_near(check, "s (scalar)", a, r, args.s[at], reference[at], 2 * tolerance);
+            check_near(check, "s (scalar)", a, r, args.s[at], score.scalar[at], 2 * tolerance);
         }
     }
     check_around(check, BUFFER_S, "s");
-    rows_destroy(&rows);
+    score_destroy(&score);
 }
 
 static void call_score(check_fn *run, const void *args) { ((varve_packscore_fn *)run)(args); }
 
 static void bench_score(struct check *check, const struct check_line *line) {
-    enum { D = 128 };
     const int32_t n = check_tile_queries(check);
-    struct varve_queries q;
-    struct rows rows;
-    queries_create(&q, check, QUERIES_NORMAL, n, D);
-    rows_create(&rows, check, varve_format_traits(VARVE_FORMAT_Q8_0), ROWS_NORMAL, D,
-                VARVE_TILE_ROWS);
-    const struct pack pack = pack_rows(&rows, check->scalar->packk[VARVE_FORMAT_Q8_0].run);
-    float *const s = check_aligned(BUFFER_S, (size_t)n * VARVE_TILE_ROWS * sizeof(float));
-    const struct varve_packscore_args args = {&q, pack.x, pack.dk, pack.mk, VARVE_TILE_ROWS, s};
+    struct score_case score;
+    score_bench(&score, check, varve_format_traits(VARVE_FORMAT_Q8_0), n);
+    const struct pack pack = pack_rows(&score.rows, check->scalar->packk[VARVE_FORMAT_Q8_0].run);
+    const struct varve_packscore_args args = {&score.q, pack.x,          pack.dk,
+                                              pack.mk,  VARVE_TILE_ROWS, score.s};
     check_bench(check, line, (check_fn *)check->scalar->packscore.run, call_score, &args,
-                D * VARVE_TILE_ROWS, n * VARVE_TILE_ROWS * D);
-    rows_destroy(&rows);
+                BENCH_D * VARVE_TILE_ROWS, n * VARVE_TILE_ROWS * BENCH_D);
+    score_destroy(&score);
 }
 
 static void call_pack(check_fn *run, const void *args) { ((varve_packk_fn *)run)(args); }

@@ -75,29 +75,21 @@ static struct varve_packfold_args args_of(const struct fold_case *fold, const st
 }
 
 static void run_fold(struct check *check, const struct check_line *line, int32_t n_row) {
-    const struct varve_format_traits *const format = varve_format_traits(
-        (enum varve_format)check_range(check, VARVE_FORMAT_Q8_0, VARVE_FORMAT_COUNT - 1));
-    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
-    struct rows rows;
+    const struct varve_format_traits *const format =
+        rows_format(check, VARVE_FORMAT_Q8_0, VARVE_FORMAT_COUNT - 1);
     struct fold_case fold;
-    rows_create(&rows, check, format, kind, rows_head_dim(check, format), n_row);
-    fold_create(&fold, check, &rows, check_queries(check), check_range(check, 0, 1) == 1);
-    check_case(check, "%s, D %d, n %d, n_row %d, rows %s%s", format->name, rows.head_dim, fold.n,
-               n_row, rows_kind_name(kind), fold.sparse ? ", sparse" : "");
-    const struct pack pack = pack_rows(&rows, check->scalar->packv[format->format].run);
+    fold_create(&fold, check, format, n_row);
+    const struct pack pack = pack_rows(&fold.rows, check->scalar->packv[format->format].run);
     const struct varve_packfold_args scalar = args_of(&fold, &pack, fold.scalar);
     const struct varve_packfold_args args = args_of(&fold, &pack, fold.o);
     check->scalar->packfold.run(&scalar);
     ((varve_packfold_fn *)line->run)(&args);
-    fold_compare(&fold, check, &rows, true);
+    fold_compare(&fold, check, true);
     fold_destroy(&fold);
-    rows_destroy(&rows);
 }
 
 static void call_pack(check_fn *run, const void *args) { ((varve_packv_fn *)run)(args); }
 static void call_fold(check_fn *run, const void *args) { ((varve_packfold_fn *)run)(args); }
-
-enum { BENCH_D = 128 };
 
 static void bench_pack(struct check *check, const struct check_line *line) {
     const struct varve_format_traits *const format = varve_format_traits(line->index);
@@ -118,19 +110,13 @@ static void bench_pack(struct check *check, const struct check_line *line) {
 
 static void bench_fold(struct check *check, const struct check_line *line) {
     const int32_t n = check_tile_queries(check);
-    struct rows rows;
     struct fold_case fold;
-    rows_create(&rows, check, varve_format_traits(VARVE_FORMAT_Q8_0), ROWS_NORMAL, BENCH_D,
-                VARVE_TILE_ROWS);
-    fold_create(&fold, check, &rows, n, false);
-    for (int a = 0; a < n; a++) fold.alpha[a] = INPUT_SCALE; /* keeps o bounded */
-    memset(fold.o, 0, (size_t)n * BENCH_D * sizeof(float));
-    const struct pack pack = pack_rows(&rows, check->scalar->packv[VARVE_FORMAT_Q8_0].run);
+    fold_bench(&fold, check, varve_format_traits(VARVE_FORMAT_Q8_0), n);
+    const struct pack pack = pack_rows(&fold.rows, check->scalar->packv[VARVE_FORMAT_Q8_0].run);
     const struct varve_packfold_args args = args_of(&fold, &pack, fold.o);
     check_bench(check, line, (check_fn *)check->scalar->packfold.run, call_fold, &args,
                 BENCH_D * VARVE_TILE_ROWS * sizeof(int16_t), BENCH_D * VARVE_TILE_ROWS * n);
     fold_destroy(&fold);
-    rows_destroy(&rows);
 }
 
 void varve_check_packv(struct check *check, const struct check_line *line) {

@@ -8,8 +8,6 @@
 #include "check/rows.h"
 #include "check/tol.h"
 
-enum { BENCH_D = 128 };
-
 static int round_up(int n, int step) { return (n + step - 1) / step * step; }
 
 /* Value i (0 or 1) of a pair. */
@@ -126,33 +124,19 @@ static void compare_scores(struct check *check, const struct varve_pairscore_arg
     }
 }
 
-static const struct varve_format_traits *pick_float(struct check *check) {
-    return varve_format_traits(
-        (enum varve_format)check_range(check, VARVE_FORMAT_F32, VARVE_FORMAT_Q8_0 - 1));
-}
-
 static void run_score(struct check *check, const struct check_line *line, int32_t n_row) {
-    const struct varve_format_traits *const format = pick_float(check);
-    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
-    const enum queries_kind q_kind =
-        kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
-    const int32_t head_dim = rows_head_dim(check, format), n = check_queries(check);
-    const size_t bytes = (size_t)n * VARVE_TILE_ROWS * sizeof(float);
-    struct varve_queries q;
-    struct rows rows;
-    check_case(check, "%s, D %d, n %d, n_row %d, rows %s", format->name, head_dim, n, n_row,
-               rows_kind_name(kind));
-    queries_create(&q, check, q_kind, n, head_dim);
-    rows_create(&rows, check, format, kind, head_dim, n_row);
-    const uint32_t *const x = pack_k(&rows, check->scalar->pairk[format->format].run);
-    float *const reference = check_aligned(BUFFER_S2, bytes);
-    struct varve_pairscore_args args = {&q, x, n_row, reference};
+    const struct varve_format_traits *const format =
+        rows_format(check, VARVE_FORMAT_F32, VARVE_FORMAT_Q8_0 - 1);
+    struct score_case score;
+    score_create(&score, check, format, n_row);
+    const uint32_t *const x = pack_k(&score.rows, check->scalar->pairk[format->format].run);
+    struct varve_pairscore_args args = {&score.q, x, n_row, score.scalar};
     check->scalar->pairscore.run(&args);
-    args.s = check_aligned(BUFFER_S, bytes);
+    args.s = score.s;
     ((varve_pairscore_fn *)line->run)(&args);
-    compare_scores(check, &args, reference, kind == ROWS_INTEGER);
+    compare_scores(check, &args, score.scalar, score.exact);
     check_around(check, BUFFER_S, "s");
-    rows_destroy(&rows);
+    score_destroy(&score);
 }
 
 /* ------------------------------------------------------------------------------------- pairfold */
@@ -182,15 +166,10 @@ static void compare_fold(const struct fold_case *fold, struct check *check, cons
 
 static void run_fold(struct check *check, const struct check_line *line, int32_t n_row) {
     const struct varve_format_traits *const format =
-        varve_format_traits((enum varve_format)check_range(check, 0, VARVE_FORMAT_COUNT - 1));
-    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
-    struct rows rows;
+        rows_format(check, VARVE_FORMAT_F32, VARVE_FORMAT_COUNT - 1);
     struct fold_case fold;
-    rows_create(&rows, check, format, kind, rows_head_dim(check, format), n_row);
-    fold_create(&fold, check, &rows, check_queries(check), check_range(check, 0, 1) == 1);
-    check_case(check, "%s, D %d, n %d, n_row %d, rows %s%s", format->name, rows.head_dim, fold.n,
-               n_row, rows_kind_name(kind), fold.sparse ? ", sparse" : "");
-    const uint32_t *const x = pack_v(&rows, fold.ld, check->scalar->pairv[format->format].run);
+    fold_create(&fold, check, format, n_row);
+    const uint32_t *const x = pack_v(&fold.rows, fold.ld, check->scalar->pairv[format->format].run);
     struct varve_pairfold_args args = {.n = fold.n,
                                        .head_dim = fold.head_dim,
                                        .ld = fold.ld,
@@ -205,7 +184,6 @@ static void run_fold(struct check *check, const struct check_line *line, int32_t
     ((varve_pairfold_fn *)line->run)(&args);
     compare_fold(&fold, check, x);
     fold_destroy(&fold);
-    rows_destroy(&rows);
 }
 
 /* ---------------------------------------------------------------------------------------- bench */
@@ -253,39 +231,32 @@ static void bench_v(struct check *check, const struct check_line *line) {
 static void bench_score(struct check *check, const struct check_line *line) {
     const struct varve_format_traits *const format = varve_format_traits(VARVE_FORMAT_F16);
     const int32_t n = check_tile_queries(check);
-    struct varve_queries q;
-    struct rows rows;
-    queries_create(&q, check, QUERIES_NORMAL, n, BENCH_D);
-    rows_create(&rows, check, format, ROWS_NORMAL, BENCH_D, VARVE_TILE_ROWS);
+    struct score_case score;
+    score_bench(&score, check, format, n);
     const struct varve_pairscore_args args = {
-        &q, pack_k(&rows, check->scalar->pairk[VARVE_FORMAT_F16].run), VARVE_TILE_ROWS,
-        check_aligned(BUFFER_S, (size_t)n * VARVE_TILE_ROWS * sizeof(float))};
+        &score.q, pack_k(&score.rows, check->scalar->pairk[VARVE_FORMAT_F16].run), VARVE_TILE_ROWS,
+        score.s};
     check_bench(check, line, (check_fn *)check->scalar->pairscore.run, call_score, &args,
                 bench_bytes(format), BENCH_D * VARVE_TILE_ROWS * n);
-    rows_destroy(&rows);
+    score_destroy(&score);
 }
 
 static void bench_fold(struct check *check, const struct check_line *line) {
     const struct varve_format_traits *const format = varve_format_traits(VARVE_FORMAT_F16);
-    struct rows rows;
     struct fold_case fold;
-    rows_create(&rows, check, format, ROWS_NORMAL, BENCH_D, VARVE_TILE_ROWS);
-    fold_create(&fold, check, &rows, check_tile_queries(check), false);
-    for (int a = 0; a < fold.n; a++) fold.alpha[a] = INPUT_SCALE; /* keeps o bounded */
-    memset(fold.o, 0, (size_t)fold.n * BENCH_D * sizeof(float));
+    fold_bench(&fold, check, format, check_tile_queries(check));
     const struct varve_pairfold_args args = {
         .n = fold.n,
         .head_dim = BENCH_D,
         .ld = fold.ld,
         .n_row = VARVE_TILE_ROWS,
-        .x = pack_v(&rows, fold.ld, check->scalar->pairv[VARVE_FORMAT_F16].run),
+        .x = pack_v(&fold.rows, fold.ld, check->scalar->pairv[VARVE_FORMAT_F16].run),
         .p = fold.p,
         .alpha = fold.alpha,
         .o = fold.o};
     check_bench(check, line, (check_fn *)check->scalar->pairfold.run, call_fold, &args,
                 bench_bytes(format), BENCH_D * VARVE_TILE_ROWS * fold.n);
     fold_destroy(&fold);
-    rows_destroy(&rows);
 }
 
 /* ---------------------------------------------------------------------------------------- table */

@@ -63,47 +63,37 @@ static void compare(struct check *check, const struct varve_score_args *args,
 
 static void run_case(struct check *check, const struct check_line *line, int32_t n_row) {
     const struct varve_format_traits *const format = varve_format_traits(line->index);
-    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
-    const enum queries_kind q_kind =
-        kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
-    const int32_t head_dim = rows_head_dim(check, format);
-    const int32_t n = check_queries(check);
-    check_case(check, "D %d, n %d, n_row %d, rows %s", head_dim, n, n_row, rows_kind_name(kind));
-    struct varve_queries q;
-    struct rows rows;
-    queries_create(&q, check, q_kind, n, head_dim);
-    rows_create(&rows, check, format, kind, head_dim, n_row);
-    const size_t bytes = (size_t)n * VARVE_TILE_ROWS * sizeof(float);
-    struct varve_score_args args = {.format = format, .q = &q, .rows = rows.rows, .n_row = n_row};
-    float *const reference = check_aligned(BUFFER_S2, bytes);
-    args.s = reference;
+    struct score_case score;
+    score_create(&score, check, format, n_row);
+    struct varve_score_args args = {.format = format,
+                                    .q = &score.q,
+                                    .rows = score.rows.rows,
+                                    .n_row = n_row,
+                                    .s = score.scalar};
     check->scalar->score[line->index].run(&args);
-    args.s = check_aligned(BUFFER_S, bytes);
+    args.s = score.s;
     ((varve_score_fn *)line->run)(&args);
-    compare(check, &args, &rows, reference, kind == ROWS_INTEGER);
+    compare(check, &args, &score.rows, score.scalar, score.exact);
     check_around(check, BUFFER_S, "s");
-    rows_destroy(&rows);
+    score_destroy(&score);
 }
 
 static void call(check_fn *run, const void *args) { ((varve_score_fn *)run)(args); }
 
 static void bench(struct check *check, const struct check_line *line) {
-    enum { D = 128, N = 4 };
+    enum { N = 4 };
     const struct varve_format_traits *const format = varve_format_traits(line->index);
-    struct varve_queries q;
-    struct rows rows;
-    queries_create(&q, check, QUERIES_NORMAL, N, D);
-    rows_create(&rows, check, format, ROWS_NORMAL, D, VARVE_TILE_ROWS);
-    const struct varve_score_args args = {
-        .format = format,
-        .q = &q,
-        .rows = rows.rows,
-        .n_row = VARVE_TILE_ROWS,
-        .s = check_aligned(BUFFER_S, N * VARVE_TILE_ROWS * sizeof(float))};
+    struct score_case score;
+    score_bench(&score, check, format, N);
+    const struct varve_score_args args = {.format = format,
+                                          .q = &score.q,
+                                          .rows = score.rows.rows,
+                                          .n_row = VARVE_TILE_ROWS,
+                                          .s = score.s};
     check_bench(check, line, (check_fn *)check->scalar->score[line->index].run, call, &args,
-                D / format->block_values * format->block_bytes * VARVE_TILE_ROWS,
-                N * VARVE_TILE_ROWS * D);
-    rows_destroy(&rows);
+                BENCH_D / format->block_values * format->block_bytes * VARVE_TILE_ROWS,
+                N * VARVE_TILE_ROWS * BENCH_D);
+    score_destroy(&score);
 }
 
 void varve_check_score(struct check *check, const struct check_line *line) {

@@ -76,41 +76,28 @@ static void compare(struct check *check, const struct varve_tilescore_args *args
     }
 }
 
-/* A format for the slot: any of its class. */
-static const struct varve_format_traits *pick_format(struct check *check, bool q8) {
-    for (;;) {
-        const int f = check_range(check, 0, VARVE_FORMAT_COUNT - 1);
-        const struct varve_format_traits *const format = varve_format_traits((enum varve_format)f);
-        if (format->quantized == q8) return format;
-    }
-}
-
 static void run_score(struct check *check, const struct check_line *line, int32_t n_row) {
     const bool q8 = line->index == 1;
-    const struct varve_format_traits *const format = pick_format(check, q8);
-    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
-    const enum queries_kind q_kind =
-        kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
-    const int32_t head_dim = rows_head_dim(check, format);
-    const int32_t n = check_queries(check);
-    const size_t bytes = (size_t)n * VARVE_TILE_ROWS * sizeof(float);
-    struct varve_queries q;
-    struct rows rows;
+    /* a format for the slot: any of its class */
+    const struct varve_format_traits *const format =
+        q8 ? rows_format(check, VARVE_FORMAT_Q8_0, VARVE_FORMAT_COUNT - 1)
+           : rows_format(check, VARVE_FORMAT_F32, VARVE_FORMAT_Q8_0 - 1);
+    struct score_case score;
     struct tile tile;
-    check_case(check, "%s, D %d, n %d, n_row %d, rows %s", format->name, head_dim, n, n_row,
-               rows_kind_name(kind));
-    queries_create(&q, check, q_kind, n, head_dim);
-    rows_create(&rows, check, format, kind, head_dim, n_row);
-    tile_create(&tile, check, &rows);
-    float *const reference = check_aligned(BUFFER_S2, bytes);
-    struct varve_tilescore_args args = {
-        .q = &q, .t = tile.t, .dk = tile.dk, .mk = tile.mk, .n_row = n_row, .s = reference};
+    score_create(&score, check, format, n_row);
+    tile_create(&tile, check, &score.rows);
+    struct varve_tilescore_args args = {.q = &score.q,
+                                        .t = tile.t,
+                                        .dk = tile.dk,
+                                        .mk = tile.mk,
+                                        .n_row = n_row,
+                                        .s = score.scalar};
     check->scalar->tilescore[line->index].run(&args);
-    args.s = check_aligned(BUFFER_S, bytes);
+    args.s = score.s;
     ((varve_tilescore_fn *)line->run)(&args);
-    compare(check, &args, &tile, q8, reference, kind == ROWS_INTEGER);
+    compare(check, &args, &tile, q8, score.scalar, score.exact);
     check_around(check, BUFFER_S, "s");
-    rows_destroy(&rows);
+    score_destroy(&score);
 }
 
 /* The decoded rows as a tile, NaN in the padding columns. */
@@ -124,80 +111,60 @@ static float *value_tile(const struct rows *rows, int32_t ld) {
 }
 
 static void run_fold(struct check *check, const struct check_line *line, int32_t n_row) {
-    const int f = check_range(check, 0, VARVE_FORMAT_COUNT - 1);
-    const struct varve_format_traits *const format = varve_format_traits((enum varve_format)f);
-    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
-    struct rows rows;
     struct fold_case fold;
-    rows_create(&rows, check, format, kind, rows_head_dim(check, format), n_row);
-    fold_create(&fold, check, &rows, check_queries(check), check_range(check, 0, 1) == 1);
-    check_case(check, "%s, D %d, n %d, n_row %d, rows %s%s", format->name, rows.head_dim, fold.n,
-               n_row, rows_kind_name(kind), fold.sparse ? ", sparse" : "");
+    fold_create(&fold, check, rows_format(check, VARVE_FORMAT_F32, VARVE_FORMAT_COUNT - 1), n_row);
     struct varve_tilefold_args args = {.n = fold.n,
                                        .head_dim = fold.head_dim,
                                        .ld = fold.ld,
                                        .n_row = n_row,
                                        .sparse = fold.sparse,
-                                       .v = value_tile(&rows, fold.ld),
+                                       .v = value_tile(&fold.rows, fold.ld),
                                        .p = fold.p,
                                        .alpha = fold.alpha,
                                        .o = fold.scalar};
     check->scalar->tilefold.run(&args);
     args.o = fold.o;
     ((varve_tilefold_fn *)line->run)(&args);
-    fold_compare(&fold, check, &rows, false);
+    fold_compare(&fold, check, false);
     fold_destroy(&fold);
-    rows_destroy(&rows);
 }
 
 static void call_score(check_fn *run, const void *args) { ((varve_tilescore_fn *)run)(args); }
 static void call_fold(check_fn *run, const void *args) { ((varve_tilefold_fn *)run)(args); }
 
-enum { BENCH_D = 128 };
-
 static void bench_score(struct check *check, const struct check_line *line) {
     const bool q8 = line->index == 1;
     const int32_t n = check_tile_queries(check);
-    struct varve_queries q;
-    struct rows rows;
+    struct score_case score;
     struct tile tile;
-    queries_create(&q, check, QUERIES_NORMAL, n, BENCH_D);
-    rows_create(&rows, check, varve_format_traits(q8 ? VARVE_FORMAT_Q8_0 : VARVE_FORMAT_F16),
-                ROWS_NORMAL, BENCH_D, VARVE_TILE_ROWS);
-    tile_create(&tile, check, &rows);
-    const struct varve_tilescore_args args = {
-        .q = &q,
-        .t = tile.t,
-        .dk = tile.dk,
-        .mk = tile.mk,
-        .n_row = VARVE_TILE_ROWS,
-        .s = check_aligned(BUFFER_S, (size_t)n * VARVE_TILE_ROWS * sizeof(float))};
+    score_bench(&score, check, varve_format_traits(q8 ? VARVE_FORMAT_Q8_0 : VARVE_FORMAT_F16), n);
+    tile_create(&tile, check, &score.rows);
+    const struct varve_tilescore_args args = {.q = &score.q,
+                                              .t = tile.t,
+                                              .dk = tile.dk,
+                                              .mk = tile.mk,
+                                              .n_row = VARVE_TILE_ROWS,
+                                              .s = score.s};
     check_bench(check, line, (check_fn *)check->scalar->tilescore[line->index].run, call_score,
                 &args, BENCH_D * VARVE_TILE_ROWS * sizeof(float), BENCH_D * VARVE_TILE_ROWS * n);
-    rows_destroy(&rows);
+    score_destroy(&score);
 }
 
 static void bench_fold(struct check *check, const struct check_line *line) {
     const int32_t n = check_tile_queries(check);
-    struct rows rows;
     struct fold_case fold;
-    rows_create(&rows, check, varve_format_traits(VARVE_FORMAT_F16), ROWS_NORMAL, BENCH_D,
-                VARVE_TILE_ROWS);
-    fold_create(&fold, check, &rows, n, false);
-    for (int a = 0; a < n; a++) fold.alpha[a] = INPUT_SCALE; /* keeps o bounded */
-    memset(fold.o, 0, (size_t)n * BENCH_D * sizeof(float));
+    fold_bench(&fold, check, varve_format_traits(VARVE_FORMAT_F16), n);
     const struct varve_tilefold_args args = {.n = n,
                                              .head_dim = BENCH_D,
                                              .ld = fold.ld,
                                              .n_row = VARVE_TILE_ROWS,
-                                             .v = value_tile(&rows, fold.ld),
+                                             .v = value_tile(&fold.rows, fold.ld),
                                              .p = fold.p,
                                              .alpha = fold.alpha,
                                              .o = fold.o};
     check_bench(check, line, (check_fn *)check->scalar->tilefold.run, call_fold, &args,
                 BENCH_D * VARVE_TILE_ROWS * sizeof(float), BENCH_D * VARVE_TILE_ROWS * n);
     fold_destroy(&fold);
-    rows_destroy(&rows);
 }
 
 void varve_check_tilescore(struct check *check, const struct check_line *line) {

@@ -5,6 +5,7 @@
 #include "check/rows.h"
 
 struct fold_case {
+    struct rows rows;
     int32_t n, head_dim, ld, n_row;
     bool sparse;
     float *p, *alpha; /* as in struct varve_fold_args */
@@ -13,13 +14,16 @@ struct fold_case {
     float *o;         /* o for the kernel under test */
 };
 
-/* Some weights are 0; in sparse cases rows with weight 0 for all queries are poisoned with NaN. */
-void fold_create(struct fold_case *fold, struct check *check, struct rows *rows, int32_t n,
-                 bool sparse);
+/* Random rows. Some weights are 0; in sparse cases rows with weight 0 for all queries are poisoned
+ * with NaN. */
+void fold_create(struct fold_case *fold, struct check *check,
+                 const struct varve_format_traits *format, int32_t n_row);
+/* What is timed: a whole block, n queries. o stays bounded over many calls. */
+void fold_bench(struct fold_case *fold, struct check *check,
+                const struct varve_format_traits *format, int32_t n);
 /* Compares o with the sum in double and with the scalar kernel's. `rounded`: the weights are those
  * of foldq. */
-void fold_compare(const struct fold_case *fold, struct check *check, const struct rows *rows,
-                  bool rounded);
+void fold_compare(const struct fold_case *fold, struct check *check, bool rounded);
 void fold_destroy(struct fold_case *fold);
 
 #endif

@@ -109,6 +109,11 @@ double rows_abs(const struct rows *rows, int32_t r, int32_t i) {
     return fabs((double)rows->d[block] * rows->q[at]) + fabs((double)rows->m[block]);
 }
 
+const struct varve_format_traits *rows_format(struct check *check, enum varve_format first,
+                                              enum varve_format last) {
+    return varve_format_traits((enum varve_format)check_range(check, (int)first, (int)last));
+}
+
 int32_t rows_head_dim(struct check *check, const struct varve_format_traits *format) {
     static const int32_t common[] = {64, 128, 80, 96, 256, 576};
     const int32_t n_common = (int32_t)(sizeof common / sizeof common[0]);
@@ -176,3 +181,33 @@ void queries_create(struct varve_queries *queries, struct check *check, enum que
                                       .ld_pair = ld_pair,
                                       .pair = pair};
 }
+
+static void score_buffers(struct score_case *score) {
+    const size_t bytes = (size_t)score->q.n * VARVE_TILE_ROWS * sizeof(float);
+    score->scalar = check_aligned(BUFFER_S2, bytes);
+    score->s = check_aligned(BUFFER_S, bytes);
+}
+
+void score_create(struct score_case *score, struct check *check,
+                  const struct varve_format_traits *format, int32_t n_row) {
+    const enum rows_kind kind = check_range(check, 0, ROWS_KIND_COUNT - 1);
+    const enum queries_kind q_kind =
+        kind == ROWS_INTEGER ? QUERIES_INTEGER : check_range(check, 0, QUERIES_KIND_COUNT - 1);
+    const int32_t head_dim = rows_head_dim(check, format), n = check_queries(check);
+    check_case(check, "%s, D %d, n %d, n_row %d, rows %s", format->name, head_dim, n, n_row,
+               rows_kind_name(kind));
+    score->exact = kind == ROWS_INTEGER;
+    queries_create(&score->q, check, q_kind, n, head_dim);
+    rows_create(&score->rows, check, format, kind, head_dim, n_row);
+    score_buffers(score);
+}
+
+void score_bench(struct score_case *score, struct check *check,
+                 const struct varve_format_traits *format, int32_t n) {
+    score->exact = false;
+    queries_create(&score->q, check, QUERIES_NORMAL, n, BENCH_D);
+    rows_create(&score->rows, check, format, ROWS_NORMAL, BENCH_D, VARVE_TILE_ROWS);
+    score_buffers(score);
+}
+
+void score_destroy(struct score_case *score) { rows_destroy(&score->rows); }

@@ -27,6 +27,13 @@ struct rows {
     float *d, *m;                         /* [n_row][head_dim / 32]; m is 0 without has_min */
 };
 
+/* Head size of what is timed and counted. */
+enum { BENCH_D = 128 };
+
+/* A format from the first to the last. */
+const struct varve_format_traits *rows_format(struct check *check, enum varve_format first,
+                                              enum varve_format last);
+
 /* Each row lies at a page's end or beginning, or at an odd address. */
 void rows_create(struct rows *rows, struct check *check, const struct varve_format_traits *format,
                  enum rows_kind kind, int32_t head_dim, int32_t n_row);
@@ -51,5 +58,22 @@ enum queries_kind {
 /* Queries in all forms (q8 only when head_dim is a multiple of 32), in guarded buffers. */
 void queries_create(struct varve_queries *queries, struct check *check, enum queries_kind kind,
                     int32_t n, int32_t head_dim);
+
+/* What the tests of score, tilescore, packscore and pairscore share. */
+struct score_case {
+    struct varve_queries q;
+    struct rows rows;
+    bool exact;    /* integers: all sums are exact in F32 */
+    float *scalar; /* [n][VARVE_TILE_ROWS], s for the scalar kernel */
+    float *s;      /* for the kernel under test */
+};
+
+/* Random kinds of queries and rows, integers in both or in neither. */
+void score_create(struct score_case *score, struct check *check,
+                  const struct varve_format_traits *format, int32_t n_row);
+/* What is timed: a whole block, n queries. */
+void score_bench(struct score_case *score, struct check *check,
+                 const struct varve_format_traits *format, int32_t n);
+void score_destroy(struct score_case *score);
 
 #endif
