@@ -1,12 +1,5 @@
 #include "kernel/pack_neon.h"
 
-PACKK(varve_packk_q8_0_dotprod, VARVE_FORMAT_Q8_0)
-PACKK(varve_packk_q4_0_dotprod, VARVE_FORMAT_Q4_0)
-PACKK(varve_packk_q4_1_dotprod, VARVE_FORMAT_Q4_1)
-PACKK(varve_packk_q5_0_dotprod, VARVE_FORMAT_Q5_0)
-PACKK(varve_packk_q5_1_dotprod, VARVE_FORMAT_Q5_1)
-PACKK(varve_packk_iq4_nl_dotprod, VARVE_FORMAT_IQ4_NL)
-
 /* Codes by four bytes of Q, a lane of which all rows take. */
 VEC_INLINE int32x4_t dot_lane(int32x4_t sum, int8x16_t k, int8x16_t y, const int32_t lane) {
     switch (lane) {

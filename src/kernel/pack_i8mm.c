@@ -1,12 +1,5 @@
 #include "kernel/pack_neon.h"
 
-PACKK(varve_packk_q8_0_i8mm, VARVE_FORMAT_Q8_0)
-PACKK(varve_packk_q4_0_i8mm, VARVE_FORMAT_Q4_0)
-PACKK(varve_packk_q4_1_i8mm, VARVE_FORMAT_Q4_1)
-PACKK(varve_packk_q5_0_i8mm, VARVE_FORMAT_Q5_0)
-PACKK(varve_packk_q5_1_i8mm, VARVE_FORMAT_Q5_1)
-PACKK(varve_packk_iq4_nl_i8mm, VARVE_FORMAT_IQ4_NL)
-
 /* 8 codes of each of 16 rows, two rows to a vector. */
 VEC_INLINE void load_pairs(const uint32_t *x, uint8x16_t k[8]) {
     VEC_UNROLL
