@@ -92,10 +92,9 @@ bool task_run_open(struct task_run *run, const char *path, uint64_t key) {
 void task_run_begin(const struct task_run *run, int32_t number, struct task_answer *answers) {
     const struct task_sequence *s = &run->sequences[number];
     for (int32_t i = 0; i < run->n_row; i++) {
-        answers[i] = (struct task_answer){.kind = (int32_t)s->kind, .depth = -1};
-        for (int32_t d = 0; s->kind == TASK_PASSKEY && i < s->n_item && d < task_n_depth; d++) {
-            answers[i].depth = s->depths[i] == task_depths[d] ? d : answers[i].depth;
-        }
+        const bool is_key = s->kind == TASK_PASSKEY && i < s->n_item;
+        answers[i] =
+            (struct task_answer){.kind = (int32_t)s->kind, .depth = is_key ? s->depths[i] : -1};
     }
 }
 

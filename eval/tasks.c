@@ -138,7 +138,7 @@ static void make_passkey(struct maker *m, int32_t *scratch) {
         append(m, keys[order[i]].question, false);
         append(m, keys[order[i]].answer, true);
         append(m, ".", false);
-        m->out->depths[i] = task_depths[order[i]];
+        m->out->depths[i] = order[i];
     }
 }
 

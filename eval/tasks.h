@@ -36,8 +36,8 @@ struct task_source {
 struct task_sequence {
     enum task_kind kind;
     int32_t n, n_item;
-    int32_t *tokens, *items;     /* n each, owned; item that a token belongs to, -1: none */
-    double depths[task_n_depth]; /* of items, for pass keys */
+    int32_t *tokens, *items;      /* n each, owned; item that a token belongs to, -1: none */
+    int32_t depths[task_n_depth]; /* of items, for pass keys: numbers of task_depths */
 };
 
 /* Sequence `number` of a task; it depends on nothing but its arguments. False when the tokens do

@@ -75,7 +75,7 @@ static void test_passkey(void **state) {
         const char *fact = strstr(text, answer), *again = strstr(fact + 1, answer);
         assert_true(again != NULL && strstr(again + 1, answer) == NULL);
         assert_true(again - text > (ptrdiff_t)questions);
-        assert_true(fabs((double)(fact - text) / questions - s.depths[i]) < 0.06);
+        assert_true(fabs((double)(fact - text) / questions - task_depths[s.depths[i]]) < 0.06);
     }
     free(text);
     task_free(&s);
