@@ -17,8 +17,9 @@ static const char *const uniform[] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f
 enum { n_uniform = sizeof(uniform) / sizeof(uniform[0]) };
 
 const char *config_default_list(void) {
-    return "f16+stock,f16,q8_0,q5_1,q4_0,q8_0/q4_0,q4_0+norot,q4_0+w64+s4,q4_0+w256+s0,"
-           "q4_0+w256+s4,q4_0+w1024+s4,q8_0/q4_0+w256+s4";
+    return "f16+stock,f16,q8_0,q5_1,q4_0,q8_0/"
+           "q4_0,q4_0+norot,q4_0+w64+s4,q4_0+w256+s0," CONFIG_DEFAULT
+           ",q4_0+w1024+s4,q8_0/q4_0+w256+s4";
 }
 
 /* ---- one configuration ---------------------------------------------------------------------- */

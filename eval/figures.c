@@ -1,6 +1,6 @@
 #include "figures.h"
 
-#include "report.h"
+#include "json_file.h"
 
 #include "varve/varve.h"
 
@@ -10,10 +10,6 @@
 #include <sys/utsname.h>
 
 static json_t *real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
-
-static json_t *string(const char *text) {
-    return report_string((struct run_text){text, strlen(text)});
-}
 
 /* Value and interval; the latter is null where there are too few blocks. */
 static json_t *figure(const struct statistics_figure *f) {
@@ -102,7 +98,8 @@ static json_t *task_json(enum task_kind kind, const struct task_result *r) {
     return task;
 }
 
-json_t *figures_tasks(const struct eval_options *o, const struct task_result tasks[n_task]) {
+/* One run's tasks, by name. */
+static json_t *tasks_json(const struct eval_options *o, const struct task_result tasks[n_task]) {
     json_t *all = json_object();
     for (int k = 0; k < n_task; k++) {
         if (o->tasks[k]) {
@@ -139,7 +136,7 @@ static json_t *result_json(const struct eval_options *o, int32_t n_text,
         (json_int_t)r->sum.attention_nodes, "rows_missed", (json_int_t)r->sum.rows_missed,
         "rows_evicted", (json_int_t)r->sum.twins_evicted);
     if (eval_options_has_tasks(o)) {
-        json_object_set_new(json, "tasks", figures_tasks(o, r->tasks));
+        json_object_set_new(json, "tasks", tasks_json(o, r->tasks));
     }
     return json;
 }
@@ -173,22 +170,27 @@ static json_t *machine_json(const struct eval_options *o) {
 }
 
 json_t *figures_json(const struct eval_options *o, const struct eval_text *texts, int32_t n_text,
-                     const json_t *reference, const struct eval_result *results, int32_t n) {
+                     const json_t *reference, const struct task_result reference_tasks[n_task],
+                     const struct eval_result *results, int32_t n) {
     json_t *names = json_array(), *list = json_array();
     for (int32_t t = 0; t < n_text; t++) {
-        json_array_append_new(names, string(texts[t].name));
+        json_array_append_new(names, json_file_text(texts[t].name));
     }
     for (int32_t i = 0; i < n; i++) {
         json_array_append_new(list, result_json(o, n_text, results, &results[i]));
     }
-    json_t *settings = json_pack("{s:o, s:I, s:I, s:s, s:I, s:I}", "model", string(o->model),
-                                 "context", (json_int_t)o->n_ctx, "from", (json_int_t)o->from,
-                                 "mode", o->decode ? "decode" : "prefill", "top_k",
-                                 (json_int_t)o->top_k, "seed", (json_int_t)o->seed);
-    return json_pack("{s:s, s:o, s:o, s:o, s:O, s:O, s:O, s:O, s:o}", "version", varve_version(),
-                     "settings", settings, "machine", machine_json(o), "texts", names, "chunks",
-                     json_object_get(reference, "chunks"), "model",
-                     json_object_get(reference, "model"), "random_weights",
-                     json_object_get(reference, "random_weights"), "vocabulary",
-                     json_object_get(reference, "vocabulary"), "results", list);
+    json_t *settings = json_pack("{s:o, s:I, s:I, s:s, s:I, s:I}", "model",
+                                 json_file_text(o->model), "context", (json_int_t)o->n_ctx, "from",
+                                 (json_int_t)o->from, "mode", o->decode ? "decode" : "prefill",
+                                 "top_k", (json_int_t)o->top_k, "seed", (json_int_t)o->seed);
+    json_t *root = json_pack("{s:s, s:o, s:o, s:o, s:O, s:O, s:O, s:O, s:o}", "version",
+                             varve_version(), "settings", settings, "machine", machine_json(o),
+                             "texts", names, "chunks", json_object_get(reference, "chunks"),
+                             "model", json_object_get(reference, "model"), "random_weights",
+                             json_object_get(reference, "random_weights"), "vocabulary",
+                             json_object_get(reference, "vocabulary"), "results", list);
+    if (eval_options_has_tasks(o)) {
+        json_object_set_new(root, "reference_tasks", tasks_json(o, reference_tasks));
+    }
+    return root;
 }

@@ -8,10 +8,8 @@
 
 /* What --json gets; reference: the report of its run. The caller's; NULL when memory is out. */
 json_t *figures_json(const struct eval_options *options, const struct eval_text *texts,
-                     int32_t n_text, const json_t *reference, const struct eval_result *results,
-                     int32_t n);
-
-/* One run's tasks, by name. The caller's. */
-json_t *figures_tasks(const struct eval_options *options, const struct task_result tasks[n_task]);
+                     int32_t n_text, const json_t *reference,
+                     const struct task_result reference_tasks[n_task],
+                     const struct eval_result *results, int32_t n);
 
 #endif

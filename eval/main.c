@@ -233,10 +233,8 @@ static bool show(struct evaluation *e, const struct eval_outputs *outputs) {
     }
     table_show(o, e->texts, e->n_text, e->results, e->n_result);
     task_table_show(o, e->reference_tasks, e->results, e->n_result);
-    json_t *root = figures_json(o, e->texts, e->n_text, e->reference, e->results, e->n_result);
-    if (eval_options_has_tasks(o)) {
-        json_object_set_new(root, "reference_tasks", figures_tasks(o, e->reference_tasks));
-    }
+    json_t *root = figures_json(o, e->texts, e->n_text, e->reference, e->reference_tasks,
+                                e->results, e->n_result);
     const bool ok = outputs_write(o, outputs, root);
     json_decref(root);
     return ok;

@@ -5,13 +5,6 @@
 
 #include "varve/varve.h"
 
-#include <string.h>
-
-/* From a file or the command line, so of any bytes. */
-static json_t *text(const char *text) {
-    return text != NULL ? json_file_string(text, strlen(text)) : NULL;
-}
-
 static json_t *number(uint64_t value) { return json_integer((json_int_t)value); }
 
 static json_t *layer_json(const struct plan_layer *l) {
@@ -65,15 +58,15 @@ bool write_plan(const struct plan *plan, int fd) {
     const struct plan_options *o = plan->model->options;
     const struct plan_figures *f = &plan->figures;
     json_t *root = json_pack(
-        "{s:s, s:o?, s:o, s:b, s:{s:I, s:I, s:I, s:b, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:o}, "
+        "{s:s, s:o, s:o, s:b, s:{s:I, s:I, s:I, s:b, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:o}, "
         "s:I, "
         "s:o, s:o, s:o, s:s?}",
-        "version", varve_version(), "model", text(o->model), "name", text(plan->model->name),
-        "random_weights", plan->model->is_random, "settings", "context", (json_int_t)f->n_ctx,
-        "context_per_slot", (json_int_t)f->n_ctx_seq, "slots", (json_int_t)o->n_slot, "unified",
-        o->unified, "ubatch", (json_int_t)o->n_ubatch, "threads", (json_int_t)o->n_threads,
-        "type_k", o->type_k, "type_v", o->type_v, "tiers", o->tiers.tiers, "sinks",
-        (json_int_t)o->tiers.n_sink, "hot_max", (json_int_t)o->tiers.hot_max, "ram",
+        "version", varve_version(), "model", json_file_text(o->model), "name",
+        json_file_text(plan->model->name), "random_weights", plan->model->is_random, "settings",
+        "context", (json_int_t)f->n_ctx, "context_per_slot", (json_int_t)f->n_ctx_seq, "slots",
+        (json_int_t)o->n_slot, "unified", o->unified, "ubatch", (json_int_t)o->n_ubatch, "threads",
+        (json_int_t)o->n_threads, "type_k", o->type_k, "type_v", o->type_v, "tiers", o->tiers.tiers,
+        "sinks", (json_int_t)o->tiers.n_sink, "hot_max", (json_int_t)o->tiers.hot_max, "ram",
         number(plan->ram), "context_trained", (json_int_t)plan->model->n_ctx_train, "layers",
         layers_json(f), "bytes", total_json(plan), "types", rows_json(plan), "declined",
         f->declined);

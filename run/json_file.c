@@ -65,3 +65,7 @@ json_t *json_file_string(const char *text, size_t n_byte) {
     free(clean);
     return string;
 }
+
+json_t *json_file_text(const char *text) {
+    return text != NULL ? json_file_string(text, strlen(text)) : json_null();
+}

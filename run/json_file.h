@@ -17,4 +17,7 @@ bool json_file_close(const char *path, int fd);
 /* Text of any bytes as a JSON string: what is not UTF-8 becomes U+FFFD. */
 json_t *json_file_string(const char *text, size_t n_byte);
 
+/* The same of a C string; NULL becomes null. */
+json_t *json_file_text(const char *text);
+
 #endif

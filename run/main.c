@@ -83,15 +83,11 @@ static bool run_all(const struct run_options *options, struct run_text prompt, j
 
 /* ---- figures as JSON ------------------------------------------------------------------------ */
 
-static json_t *text_or_null(const char *text) {
-    return text != NULL ? report_string((struct run_text){text, strlen(text)}) : json_null();
-}
-
 static json_t *figures(const struct run_options *o, json_t *runs) {
     return json_pack("{s:s, s:{s:o, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:f, s:I, s:b}, s:O}",
-                     "version", varve_version(), "settings", "model", text_or_null(o->model),
-                     "file", text_or_null(o->file), "predict", (json_int_t)o->n_predict, "context",
-                     (json_int_t)o->n_ctx, "threads", (json_int_t)o->n_threads, "tiers",
+                     "version", varve_version(), "settings", "model", json_file_text(o->model),
+                     "file", json_file_text(o->file), "predict", (json_int_t)o->n_predict,
+                     "context", (json_int_t)o->n_ctx, "threads", (json_int_t)o->n_threads, "tiers",
                      o->tiers.tiers, "sinks", (json_int_t)o->tiers.n_sink, "hot_max",
                      (json_int_t)o->tiers.hot_max, "temp", o->temp, "seed", (json_int_t)o->seed,
                      "chat", o->chat, "runs", runs);

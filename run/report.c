@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-json_t *report_string(struct run_text text) { return json_file_string(text.bytes, text.n); }
-
 /* ---- the report ----------------------------------------------------------------------------- */
 
 static json_t *real_or_null(double value) {
@@ -72,6 +70,6 @@ json_t *report_json(const struct run_job *job, const struct run_result *r) {
         "tokens", r->n_prompt, "read", r->n_read, "seconds", r->prompt_seconds, "tokens_per_second",
         speed(r->n_read, r->prompt_seconds), "generated", "tokens", r->n_token, "steps", r->n_step,
         "seconds", r->step_seconds, "tokens_per_second", speed(r->n_step, r->step_seconds), "text",
-        report_string(r->text), "kv", kv_json(r), "rows", account_json(r), "divergence",
-        divergence_json(&r->divergence), "stopped", r->stopped);
+        json_file_string(r->text.bytes, r->text.n), "kv", kv_json(r), "rows", account_json(r),
+        "divergence", divergence_json(&r->divergence), "stopped", r->stopped);
 }

@@ -29,7 +29,4 @@ struct run_result {
 /* Owned by the caller; NULL when memory is out. */
 json_t *report_json(const struct run_job *job, const struct run_result *result);
 
-/* Text of any bytes as a JSON string: what is not UTF-8 becomes U+FFFD. */
-json_t *report_string(struct run_text text);
-
 #endif
