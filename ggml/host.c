@@ -150,27 +150,26 @@ host_from_float_fn host_from_float(enum ggml_type type) {
     return found != NULL ? found(type)->from_float : NULL;
 }
 
-bool host_encoder(enum ggml_type type, enum varve_encoder *encoder) {
+bool host_encoder(enum ggml_type type, enum varve_format *format, enum varve_encoder *encoder) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static struct {
         bool asked, found;
         enum varve_encoder encoder;
     } known[VARVE_FORMAT_COUNT];
 
-    enum varve_format format;
     const host_from_float_fn theirs = host_from_float(type);
     struct varve_context *varve = plugin_varve();
-    if (!plugin_format(type, &format) || theirs == NULL || varve == NULL) {
+    if (!plugin_format(type, format) || theirs == NULL || varve == NULL) {
         return false;
     }
     pthread_mutex_lock(&lock);
-    if (!known[format].asked) {
-        known[format].asked = true;
-        known[format].found =
-            varve_encoder_find(varve, format, theirs, &known[format].encoder) == VARVE_OK;
+    if (!known[*format].asked) {
+        known[*format].asked = true;
+        known[*format].found =
+            varve_encoder_find(varve, *format, theirs, &known[*format].encoder) == VARVE_OK;
     }
-    const bool found = known[format].found;
-    *encoder = known[format].encoder;
+    const bool found = known[*format].found;
+    *encoder = known[*format].encoder;
     pthread_mutex_unlock(&lock);
     return found;
 }

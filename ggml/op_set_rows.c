@@ -204,7 +204,7 @@ enum ggml_status set_rows_compute(struct plugin_backend *backend, const struct g
     if (!indices_fit(op)) {
         return GGML_STATUS_FAILED;
     }
-    w.encodes = plugin_format(op->type, &w.format) && host_encoder(op->type, &w.encoder);
+    w.encodes = host_encoder(op->type, &w.format, &w.encoder);
     const int64_t n_row = source->ne[1] * source->ne[2] * source->ne[3];
     int32_t n_thread = 1;
     if (backend->n_thread > 1 &&

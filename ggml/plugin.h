@@ -51,8 +51,9 @@ const char *host_refusal(const void *caller);
 typedef void (*host_from_float_fn)(const float *src, void *dst, int64_t n_values);
 host_from_float_fn host_from_float(enum ggml_type type);
 
-/* The encoder of varve that writes what host_from_float(type) does, once it was found out. */
-bool host_encoder(enum ggml_type type, enum varve_encoder *encoder);
+/* The encoder of varve that writes what host_from_float(type) does, and the format that it writes,
+ * once they were found out. */
+bool host_encoder(enum ggml_type type, enum varve_format *format, enum varve_encoder *encoder);
 
 /* A CPU back end of ggml's own with one thread, the caller's to free; NULL: it cannot be had. */
 ggml_backend_t host_cpu_backend(void);
