@@ -126,8 +126,7 @@ if(VARVE_SANITIZE)
   set(system_sources "")
 endif()
 # Those that look at times, or at memory that processes share (Pss), have the machine to
-# themselves, and so has every test that is not named
-# here. The others run side by side, the longest first.
+# themselves, and so has every test that is not named here. The others run side by side, the longest first.
 set(side_by_side backend-ops=200 model=30 op-mutations=20 quality=150 state-bytes=20
   tiers-cache=20 tiers-memory=20 tiers-quality=100
   tiers-server=90 window=60)

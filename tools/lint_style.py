@@ -5,8 +5,8 @@ import re
 
 import linting
 
-TEXT = ("*.c", "*.h", "*.inc", "*.py", "*.md", "*.cmake", "*.txt", "*.in", "*.json", "*.lock", "*.html", "*.css", "*.js",
-        "Makefile", "LICENSE", "run", ".clang-format", ".editorconfig", ".gitignore")
+TEXT = ("*.c", "*.h", "*.inc", "*.py", "*.md", "*.cmake", "*.txt", "*.in", "*.json", "*.lock",
+        "*.html", "*.css", "*.js", "Makefile", "LICENSE", "run", ".clang-format", ".editorconfig", ".gitignore")
 C_LIKE = (".c", ".h", ".inc")
 COLUMNS = 100
 MACRO_LINES = 3
