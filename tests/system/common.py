@@ -277,11 +277,11 @@ def random_model(path, *words):
     return pathlib.Path(path)
 
 
-def tiny_model(path, n_layer):
+def tiny_model(path, n_layer, seed=1):
     """The smallest llama model whose rows llama.cpp rotates when it quantizes them, for runs of many
     tokens: one KV head of 64 values, 256 tokens that are numbers only, F32 weights (widen.c)."""
     return random_model(path, "--layers", n_layer, "--heads", 2, "--kv-heads", 1, "--ff", 128,
-                        "--ctx", 1 << 20, "--rope-base", 10000, "--no-tokenizer")
+                        "--ctx", 1 << 20, "--rope-base", 10000, "--no-tokenizer", "--seed", seed)
 
 
 def folder():

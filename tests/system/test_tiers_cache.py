@@ -35,7 +35,9 @@ class Bench:
         self.tiny = self.model("tiny.gguf", N_LAYER)
 
     def model(self, name, n_layer):
-        return common.tiny_model(self.folder / name, n_layer)
+        # with seed 1 a value of K lies on the edge of a step of q4_0, where a batch of four sequences rounds
+        # otherwise than one of them does: 4e-3 in the logits
+        return common.tiny_model(self.folder / name, n_layer, seed=2)
 
     def raw(self, *words, env=None, varve=True, model=None, text="-"):
         env = {**PASSIVE, **(env or {})}
@@ -250,7 +252,7 @@ def side_by_side(bench):
                         for w in ("use=0", f"record={'ghij'[s]}", f"say={s},6000,1,1",
                                   f"compare={'bcde'[s]},{'ghij'[s]}")])
         for pair in ("b_g", "c_h", "d_i", "e_j"):
-            check_close(a, pair, f"{what}, as alone", 10 * ROOM) # a step of q4_0 may be taken elsewhere
+            check_close(a, pair, f"{what}, as alone")
 
 
 def capacity(bench):
