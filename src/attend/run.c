@@ -291,27 +291,63 @@ static int32_t head_bytes(enum varve_format format, int32_t head_dim) {
     return head_dim / traits->block_values * traits->block_bytes;
 }
 
-static struct varve_ahead ahead_of(const uint8_t *const *row0, int32_t n, int64_t offset,
-                                   enum varve_format format, int32_t head_dim) {
-    return (struct varve_ahead){row0, offset, n, head_bytes(format, head_dim)};
+/* What to fetch while a head of a block is attended to: rows of K, or of V. */
+struct coming {
+    const struct task *task;
+    const struct varve_block *block, *next;
+    bool v;
+};
+
+/* A head of some rows has fewer bytes than this: several heads share a line. */
+#define NARROW_BYTES 72
+
+/* Some heads of n rows from `row` on. */
+static struct varve_ahead rows_of(const struct coming *of, const struct varve_block *block,
+                                  int32_t row, int32_t n, int32_t head, int32_t n_head) {
+    if (n == 0) return (struct varve_ahead){0};
+    const struct varve_segment *s = block->segment;
+    const struct varve_attention *a = &of->task->plan->attention;
+    const int32_t bytes =
+        of->v ? head_bytes(s->v_format, a->head_dim_v) : head_bytes(s->k_format, a->head_dim_k);
+    const int64_t stride = of->v ? s->v_head_stride : s->k_head_stride;
+    return (struct varve_ahead){(of->v ? block->v : block->k) + row,
+                                (of->task->head_kv0 + head) * stride, n, n_head * bytes};
+}
+
+static bool is_narrow(const struct coming *of) {
+    const struct varve_block *block = of->next->n > 0 ? of->next : of->block;
+    const struct varve_ahead head = rows_of(of, block, 0, 1, 0, 1);
+    const struct varve_segment *s = block->segment;
+    return head.bytes < NARROW_BYTES && (of->v ? s->v_head_stride : s->k_head_stride) == head.bytes;
+}
+
+/* The next head, at last the first one of the next block: so a task waits for one head only when it
+ * begins. Narrow heads: a part of the next block, as it lies in memory. */
+static struct varve_ahead ahead_of(const struct coming *of, int32_t head) {
+    const int32_t n_head = of->task->plan->n_head_task;
+    if (is_narrow(of)) {
+        const int32_t first = of->next->n * head / n_head;
+        const int32_t end = of->next->n * (head + 1) / n_head;
+        return rows_of(of, of->next, first, end - first, 0, n_head);
+    }
+    if (head + 1 < n_head) return rows_of(of, of->block, 0, of->block->n, head + 1, 1);
+    return rows_of(of, of->next, 0, of->next->n, 0, 1);
 }
 
 /* The block for all KV heads of the task, before the next block: the heads of a row lie next to
- * each other in an engine's cache. Each head of the next block is fetched meanwhile. */
+ * each other in an engine's cache. */
 static void attend_part(const struct task *task, const struct varve_block *block,
                         const struct varve_block *next) {
-    const struct varve_attention *a = &task->plan->attention;
-    const struct varve_segment *s = block->segment, *t = next->n > 0 ? next->segment : s;
+    const struct varve_segment *s = block->segment;
+    const struct coming k = {task, block, next, false}, v = {task, block, next, true};
     const uint8_t *rows[VARVE_TILE_ROWS];
     for (int32_t head = 0; head < task->plan->n_head_task; head++) {
         const int64_t h = task->head_kv0 + head;
         head_rows(block->k, block->n, h * s->k_head_stride, rows);
-        score_block(task, block, head, rows,
-                    ahead_of(next->k, next->n, h * t->k_head_stride, t->k_format, a->head_dim_k));
+        score_block(task, block, head, rows, ahead_of(&k, head));
         softmax_block(task, block, head);
         head_rows(block->v, block->n, h * s->v_head_stride, rows);
-        fold_block(task, block, head, rows,
-                   ahead_of(next->v, next->n, h * t->v_head_stride, t->v_format, a->head_dim_v));
+        fold_block(task, block, head, rows, ahead_of(&v, head));
     }
 }
 
@@ -412,27 +448,18 @@ static void emit(const struct task *task, void *scratch) {
     }
 }
 
-/* Fetches some heads of rows into L2. */
-static void fetch(const uint8_t *const *rows, int32_t n_row, int64_t first, int64_t stride,
-                  int32_t n_head, int32_t bytes) {
-    for (int32_t r = 0; r < n_row; r++) {
-        const char *head = (const char *)rows[r] + first * stride;
-        for (int32_t h = 0; h < n_head; h++, head += stride) {
-            for (int32_t at = 0; at < bytes; at += 64) __builtin_prefetch(head + at, 0, 2);
+/* What nobody has fetched when a task begins with a block, into L2. */
+static void fetch_first(const struct task *task, const struct varve_block *block) {
+    if (block->n == 0) return;
+    for (int side = 0; side < 2; side++) {
+        const struct coming of = {task, block, block, side == 1};
+        const int32_t n_head = is_narrow(&of) ? task->plan->n_head_task : 1;
+        const struct varve_ahead first = rows_of(&of, block, 0, block->n, 0, n_head);
+        for (int32_t r = 0; r < first.n; r++) {
+            const char *const row = (const char *)first.rows[r] + first.offset;
+            for (int32_t at = 0; at < first.bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
         }
     }
-}
-
-/* The first block of a task has none before it that could fetch it. */
-static void fetch_block(const struct task *task, const struct varve_block *block) {
-    if (block->n == 0) return;
-    const struct varve_segment *s = block->segment;
-    const struct varve_attention *a = &task->plan->attention;
-    const int32_t n_head = task->plan->n_head_task;
-    fetch(block->k, block->n, task->head_kv0, s->k_head_stride, n_head,
-          head_bytes(s->k_format, a->head_dim_k));
-    fetch(block->v, block->n, task->head_kv0, s->v_head_stride, n_head,
-          head_bytes(s->v_format, a->head_dim_v));
 }
 
 static void attend_task(const struct varve_plan *plan, const struct varve_io *io, void *scratch,
@@ -441,7 +468,7 @@ static void attend_task(const struct varve_plan *plan, const struct varve_io *io
     struct varve_block block[2]; /* the one at hand and the next */
     struct cursor cursor = cursor_of(&task);
     (void)next_block(&task, &cursor, &block[0]);
-    fetch_block(&task, &block[0]);
+    fetch_first(&task, &block[0]);
     start(&task);
     for (int i = 0; block[i].n > 0; i = !i) {
         (void)next_block(&task, &cursor, &block[!i]);

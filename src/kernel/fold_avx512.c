@@ -51,7 +51,7 @@ VEC_INLINE void scale_weights(const struct varve_fold_args *args, const enum var
 /* o of nq queries x nv vectors from column c on stays in registers over all rows. */
 VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_format format,
                           int32_t a0, int32_t c, const int32_t nq, const int32_t nv,
-                          __mmask16 wanted, const bool sparse) {
+                          __mmask16 wanted, const bool sparse, struct vec_ahead *ahead) {
     const bool scaled = is_scaled(format);
     const int64_t offset = quant_row_bytes(format, c);
     const int32_t n_block = scaled ? nv / 2 : 1;
@@ -74,13 +74,8 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
                                   : _mm512_mul_ps(_mm512_set1_ps(alpha), _mm512_load_ps(old));
         }
     }
-    const bool first = a0 == 0 && c == 0, fetch = first && !scaled;
     for (int32_t r = 0; r < args->n_row; r++) {
-        if (first && r % 8 == 0) vec_fetch_ahead(&args->ahead, r, 8);
-        if (fetch && r % 8 == 0) {
-            vec_prefetch(args->rows, args->n_row, r + 8, 8, 0,
-                         quant_row_bytes(format, args->head_dim));
-        }
+        vec_ahead_step(ahead);
         const uint8_t *from = args->rows[r] + offset;
         __asm__(""
                 : "+r"(from)); /* one address, not a sum of row and offset + constant per vector */
@@ -114,37 +109,43 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
 /* All columns for nq queries, in tiles of at least eight sums where the row is long enough: the
  * latency of four multiply-adds on two ports. */
 VEC_INLINE void fold_queries(const struct varve_fold_args *args, const enum varve_format format,
-                             int32_t a0, const int32_t nq, const bool sparse) {
+                             int32_t a0, const int32_t nq, const bool sparse,
+                             struct vec_ahead *ahead) {
     const int32_t n_full = args->head_dim / VEC_LANES * VEC_LANES;
     int32_t c = 0;
     if (nq <= 2) {
         for (; c + 8 * VEC_LANES <= n_full; c += 8 * VEC_LANES) {
-            fold_tile(args, format, a0, c, nq, 8, 0xFFFF, sparse);
+            fold_tile(args, format, a0, c, nq, 8, 0xFFFF, sparse, ahead);
         }
     }
     if (nq <= 4) {
         for (; c + 4 * VEC_LANES <= n_full; c += 4 * VEC_LANES) {
-            fold_tile(args, format, a0, c, nq, 4, 0xFFFF, sparse);
+            fold_tile(args, format, a0, c, nq, 4, 0xFFFF, sparse, ahead);
         }
     }
     for (; c + 2 * VEC_LANES <= n_full; c += 2 * VEC_LANES) {
-        fold_tile(args, format, a0, c, nq, 2, 0xFFFF, sparse);
+        fold_tile(args, format, a0, c, nq, 2, 0xFFFF, sparse, ahead);
     }
     if (quant_is(format)) return; /* whole blocks of two vectors */
     for (; c < args->head_dim; c += VEC_LANES) {
-        fold_tile(args, format, a0, c, nq, 1, vec_first(args->head_dim - c), sparse);
+        fold_tile(args, format, a0, c, nq, 1, vec_first(args->head_dim - c), sparse, ahead);
     }
 }
 
 VEC_INLINE void fold_rows(const struct varve_fold_args *args, const enum varve_format format,
                           const bool sparse) {
+    /* vectors of a tile of the first queries, most of the steps */
+    const int32_t nv = args->n >= 8 ? 2 : args->n >= 3 ? 4 : 8;
+    struct vec_ahead ahead = vec_ahead_of(&args->ahead, args->rows[0],
+                                          args->n_row * vec_parts(args->head_dim, nv * VEC_LANES) *
+                                              vec_parts(args->n, 8));
     int32_t a = 0;
-    for (; a + 8 <= args->n; a += 8) fold_queries(args, format, a, 8, sparse);
-    for (; a + 4 <= args->n; a += 4) fold_queries(args, format, a, 4, sparse);
+    for (; a + 8 <= args->n; a += 8) fold_queries(args, format, a, 8, sparse, &ahead);
+    for (; a + 4 <= args->n; a += 4) fold_queries(args, format, a, 4, sparse, &ahead);
     switch (args->n - a) {
-    case 3: fold_queries(args, format, a, 3, sparse); break;
-    case 2: fold_queries(args, format, a, 2, sparse); break;
-    case 1: fold_queries(args, format, a, 1, sparse); break;
+    case 3: fold_queries(args, format, a, 3, sparse, &ahead); break;
+    case 2: fold_queries(args, format, a, 2, sparse, &ahead); break;
+    case 1: fold_queries(args, format, a, 1, sparse, &ahead); break;
     default: break;
     }
 }

@@ -241,8 +241,8 @@ VEC_INLINE void foldq(const struct varve_fold_args *args, const enum varve_forma
     struct scales scales;
     /* blocks of a tile of the first queries */
     const int32_t n_tile = args->n >= 8 ? 1 : args->n >= 3 ? 2 : 4;
-    struct vec_ahead ahead =
-        vec_ahead_of(&args->ahead, vec_parts(args->n_row, 2) * vec_parts(n_block, n_tile));
+    struct vec_ahead ahead = vec_ahead_of(&args->ahead, args->rows[0],
+                                          vec_parts(args->n_row, 2) * vec_parts(n_block, n_tile));
     if (args->n > AHEAD_QUERIES) { /* products take most of the time: rows at once, and into L1 */
         vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
         ahead.n_line = 0;

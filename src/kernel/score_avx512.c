@@ -2,77 +2,136 @@
 
 /* -------------------------------------------------------------------------------- float formats */
 
-/* nq x nr sums of products, vectors along the row. Rows past the last are computed from the last
- * one and not stored. */
-VEC_INLINE void score_float_tile(const struct varve_score_args *args,
-                                 const enum varve_format format, int32_t a0, int32_t r0,
-                                 const int32_t nq, const int32_t nr) {
-    const struct varve_queries *const q = args->q;
-    const float *const f = q->f + (int64_t)a0 * q->ld;
-    const uint8_t *k[8];
-    __m512 sum[16 + 8];
-    VEC_UNROLL
-    for (int32_t i = 0; i < nr; i++) k[i] = args->rows[vec_min_i32(r0 + i, args->n_row - 1)];
-    VEC_UNROLL
-    for (int32_t i = 0; i < nq * nr; i++) sum[i] = _mm512_setzero_ps();
-    int32_t c = 0;
-    for (; c + VEC_LANES <= q->head_dim; c += VEC_LANES) {
-        __m512 x[4];
+/* Eight sums of products at once, of nq queries and nr rows, vectors along the row; query a and row
+ * i are element a * nr + i. */
+enum { SUMS = 8, STEPS = 4 };
+
+/* What is left to be done with the sums of the rows before, in STEPS parts: adding across lanes
+ * takes as long as a quarter of the products, and hides behind them only if it stands between them:
+ * the processor looks ahead no further than some 60 vector instructions. */
+VEC_INLINE void reduce_part(__m512 x[SUMS], const int32_t part) {
+    switch (part) {
+    case 0:
+    case 1:
         VEC_UNROLL
-        for (int32_t a = 0; a < nq; a++) x[a] = _mm512_load_ps(f + (int64_t)a * q->ld + c);
-        VEC_UNROLL
-        for (int32_t i = 0; i < nr; i++) {
-            const __m512 y = vec_load_float(format, k[i] + quant_row_bytes(format, c), 0xFFFF);
-            VEC_UNROLL
-            for (int32_t a = 0; a < nq; a++) {
-                sum[a * nr + i] = _mm512_fmadd_ps(x[a], y, sum[a * nr + i]);
-            }
-        }
-    }
-    if (c < q->head_dim) {
-        const __mmask16 rest = vec_first(q->head_dim - c);
-        VEC_UNROLL
-        for (int32_t i = 0; i < nr; i++) {
-            const __m512 y = vec_load_float(format, k[i] + quant_row_bytes(format, c), rest);
-            VEC_UNROLL
-            for (int32_t a = 0; a < nq; a++) {
-                const __m512 x = _mm512_load_ps(f + (int64_t)a * q->ld + c);
-                sum[a * nr + i] = _mm512_fmadd_ps(x, y, sum[a * nr + i]);
-            }
-        }
-    }
-    const __mmask8 valid = (__mmask8)vec_first(args->n_row - r0);
-    float *const s = args->s + (int64_t)a0 * VARVE_TILE_ROWS + r0;
-    if (nr == 8) {
-        VEC_UNROLL
-        for (int32_t a = 0; a < nq; a++) {
-            _mm256_mask_storeu_ps(s + a * VARVE_TILE_ROWS, valid, vec_sums_8(sum + a * nr));
-        }
-    } else { /* 4 x 4 */
-        const __m512 all = vec_sums_16(sum);
-        _mm_mask_storeu_ps(s, valid, _mm512_castps512_ps128(all));
-        _mm_mask_storeu_ps(s + VARVE_TILE_ROWS, valid, _mm512_extractf32x4_ps(all, 1));
-        _mm_mask_storeu_ps(s + 2 * VARVE_TILE_ROWS, valid, _mm512_extractf32x4_ps(all, 2));
-        _mm_mask_storeu_ps(s + 3 * VARVE_TILE_ROWS, valid, _mm512_extractf32x4_ps(all, 3));
+        for (int32_t i = 2 * part; i < 2 * part + 2; i++) x[i] = vec_add_halves(x[i], x[4 + i]);
+        break;
+    case 2:
+        x[0] = vec_add_pairs(x[0], x[1]);
+        x[2] = vec_add_pairs(x[2], x[3]);
+        break;
+    default:
+        x[0] = vec_add_neighbours(x[0], x[2]);
+        x[0] = vec_add_quarters(x[0], x[0]); /* lane i is the sum of x[i] */
+        break;
     }
 }
 
-VEC_INLINE void score_float(const struct varve_score_args *args, const enum varve_format format) {
-    for (int32_t r = 0; r < args->n_row; r += 8) {
-        int32_t a = 0;
-        vec_fetch_ahead(&args->ahead, r, 8);
-        vec_prefetch(args->rows, args->n_row, r + 8, 8, 0,
-                     quant_row_bytes(format, args->q->head_dim));
-        for (; a + 4 <= args->q->n; a += 4) {
-            score_float_tile(args, format, a, r, 4, 4);
-            if (r + 4 < args->n_row) score_float_tile(args, format, a, r + 4, 4, 4);
+/* Scores of nr rows, of which n_row are there. */
+VEC_INLINE void store_scores(float *s, __m512 all, int32_t n_row, const int32_t nq,
+                             const int32_t nr) {
+    const __m256 x = _mm512_castps512_ps256(all);
+    if (n_row < nr) {
+        const __mmask8 valid = (__mmask8)vec_first(n_row);
+        VEC_UNROLL
+        for (int32_t a = 0; a < nq; a++) {
+            const __m256 y = _mm256_maskz_compress_ps((__mmask8)(valid << a * nr), x);
+            _mm256_mask_storeu_ps(s + a * VARVE_TILE_ROWS, valid, y);
         }
-        switch (args->q->n - a) {
-        case 3: score_float_tile(args, format, a, r, 3, 8); break;
-        case 2: score_float_tile(args, format, a, r, 2, 8); break;
-        case 1: score_float_tile(args, format, a, r, 1, 8); break;
-        default: break;
+        return;
+    }
+    const __m128 half[2] = {_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)};
+    VEC_UNROLL
+    for (int32_t a = 0; a < nq; a++, s += VARVE_TILE_ROWS) {
+        if (nr == 8) _mm256_storeu_ps(s, x);
+        if (nr == 4) _mm_storeu_ps(s, half[a]);
+        if (nr == 2 && a % 2 == 0) _mm_storel_pi((__m64 *)(void *)s, half[a / 2]);
+        if (nr == 2 && a % 2 == 1) _mm_storeh_pi((__m64 *)(void *)s, half[a / 2]);
+    }
+}
+
+/* Products of the values from `at` of the rows on. */
+VEC_INLINE void add_products(const enum varve_format f, const float *q, int32_t ld,
+                             const uint8_t *const *k, int64_t at, __mmask16 wanted,
+                             const int32_t nq, const int32_t nr, __m512 sum[SUMS]) {
+    __m512 x[4];
+    VEC_UNROLL
+    for (int32_t a = 0; a < nq; a++) {
+        x[a] = _mm512_load_ps(q + (int64_t)a * ld);
+        __asm__("" : "+v"(x[a])); /* once for all rows: two loads of 64 bytes take two cycles */
+    }
+    VEC_UNROLL
+    for (int32_t i = 0; i < nr; i++) {
+        const __m512 y = vec_load_float(f, k[i] + at, wanted);
+        VEC_UNROLL
+        for (int32_t a = 0; a < nq; a++) {
+            sum[a * nr + i] = _mm512_fmadd_ps(x[a], y, sum[a * nr + i]);
         }
+    }
+}
+
+/* nq queries from a0 on. Rows past the last are computed from the last one and not stored. */
+VEC_INLINE void score_float_queries(const struct varve_score_args *args, const enum varve_format f,
+                                    int32_t a0, const int32_t nq, const int32_t nr,
+                                    struct vec_ahead *ahead) {
+    const struct varve_queries *const queries = args->q;
+    const int32_t ld = queries->ld;
+    const int64_t bytes = quant_row_bytes(f, VEC_LANES);
+    float *const s = args->s + (int64_t)a0 * VARVE_TILE_ROWS;
+    __m512 sum[SUMS], old[SUMS];
+    VEC_UNROLL
+    for (int32_t i = 0; i < SUMS; i++) old[i] = sum[i] = _mm512_setzero_ps();
+    for (int32_t r = 0; r < args->n_row; r += nr) {
+        const float *q = queries->f + (int64_t)a0 * ld;
+        const uint8_t *k[SUMS];
+        int32_t left = queries->head_dim;
+        int64_t at = 0;
+        VEC_UNROLL
+        for (int32_t i = 0; i < nr; i++) k[i] = args->rows[vec_min_i32(r + i, args->n_row - 1)];
+        VEC_UNROLL
+        for (int32_t i = 0; i < nq * nr; i++) sum[i] = _mm512_setzero_ps();
+        const bool wide = left >= STEPS * VEC_LANES;
+        VEC_UNROLL
+        for (int32_t j = 0; j < STEPS; j++) {
+            if (wide) {
+                vec_ahead_step(ahead);
+                add_products(f, q + j * VEC_LANES, ld, k, j * bytes, 0xFFFF, nq, nr, sum);
+            }
+            reduce_part(old, j);
+        }
+        if (r > 0) store_scores(s + r - nr, old[0], nr, nq, nr);
+        if (wide) {
+            q += STEPS * VEC_LANES;
+            at += STEPS * bytes;
+            left -= STEPS * VEC_LANES;
+        }
+        for (; left >= VEC_LANES; left -= VEC_LANES, q += VEC_LANES, at += bytes) {
+            vec_ahead_step(ahead);
+            add_products(f, q, ld, k, at, 0xFFFF, nq, nr, sum);
+        }
+        if (left > 0) add_products(f, q, ld, k, at, vec_first(left), nq, nr, sum);
+        VEC_UNROLL
+        for (int32_t i = 0; i < nq * nr; i++) old[i] = sum[i];
+    }
+    VEC_UNROLL
+    for (int32_t j = 0; j < STEPS; j++) reduce_part(old, j);
+    const int32_t last = (args->n_row - 1) / nr * nr;
+    store_scores(s + last, old[0], args->n_row - last, nq, nr);
+}
+
+VEC_INLINE void score_float(const struct varve_score_args *args, const enum varve_format f) {
+    const int32_t n = args->q->n;
+    const int32_t nr = n >= 3 ? 2 : 8 / n; /* most steps are those of such rows */
+    struct vec_ahead ahead = vec_ahead_of(&args->ahead, args->rows[0],
+                                          vec_parts(args->n_row, nr) * vec_parts(n, 4) *
+                                              (args->q->head_dim / VEC_LANES));
+    int32_t a = 0;
+    for (; a + 4 <= n; a += 4) score_float_queries(args, f, a, 4, 2, &ahead);
+    switch (n - a) {
+    case 3: score_float_queries(args, f, a, 3, 2, &ahead); break;
+    case 2: score_float_queries(args, f, a, 2, 4, &ahead); break;
+    case 1: score_float_queries(args, f, a, 1, 8, &ahead); break;
+    default: break;
     }
 }
 

@@ -101,8 +101,8 @@ VEC_INLINE void score_all(const struct varve_score_args *args, const enum varve_
     for (int32_t a = 0; a < nq; a++) {
         for (int32_t p = 0; p < n_pair; p++) load_query(f, args->q, a, p, &q);
     }
-    struct vec_ahead ahead =
-        vec_ahead_of(&args->ahead, vec_parts(args->n_row, VEC_LANES) * n_pair * (2 + nq / 2));
+    struct vec_ahead ahead = vec_ahead_of(
+        &args->ahead, args->rows[0], vec_parts(args->n_row, VEC_LANES) * n_pair * (2 + nq / 2));
     for (int32_t r = 0; r < args->n_row; r += VEC_LANES) {
         const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
         score_rows(f, &q, n_pair, rows, args->n_row - r, nq, args->s + r, &ahead);

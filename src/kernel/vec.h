@@ -47,34 +47,51 @@ VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, i
 
 /* The same line by line, for the fastest kernels and up to AHEAD_QUERIES queries: a core has some
  * two dozen lines on their way from memory at most, and its own loads from L2 wait when it asks for
- * more. A step costs a few instructions, which slower kernels feel more than the waiting. */
+ * more. */
 enum { AHEAD_QUERIES = 8 };
 struct vec_ahead {
-    const struct varve_ahead *of;
-    const char *at, *end; /* in the current row */
-    int32_t row, n_line;  /* the row after it; lines for each step */
+    const char *at, *end; /* next line; the end of its row, or NULL after the last one */
+    int64_t step;         /* 64, or 0 after the last line: that is asked for again, for nothing */
+    const uint8_t *const *row, *const *last; /* of the rows after this one */
+    int64_t offset, bytes;
+    int32_t n_line; /* for each step */
 };
 
-VEC_INLINE void vec_ahead_row(struct vec_ahead *ahead) {
-    if (ahead->row >= ahead->of->n) return;
-    ahead->at = (const char *)ahead->of->rows[ahead->row++] + ahead->of->offset;
-    ahead->end = ahead->at + ahead->of->bytes;
-}
-
-/* For a kernel of about n_step steps; if it takes fewer, the last lines are not asked for. */
-VEC_INLINE struct vec_ahead vec_ahead_of(const struct varve_ahead *of, int32_t n_step) {
-    const int32_t n_line = of->n * ((of->bytes + 63) / 64);
-    struct vec_ahead ahead = {.of = of, .n_line = vec_parts(n_line, n_step > 0 ? n_step : 1)};
-    vec_ahead_row(&ahead);
+/* For a kernel of about n_step steps; if it takes fewer, the last lines are not asked for. Without
+ * rows the kernel's own first one is asked for. */
+VEC_INLINE struct vec_ahead vec_ahead_of(const struct varve_ahead *of, const uint8_t *own,
+                                         int32_t n_step) {
+    struct vec_ahead ahead = {.at = (const char *)own};
+    if (of->n <= 0) return ahead;
+    const int32_t row_lines = (of->bytes + 63) / 64;
+    ahead.at = (const char *)of->rows[0] + of->offset;
+    ahead.step = 64;
+    ahead.offset = of->offset;
+    ahead.bytes = (int64_t)row_lines * 64;
+    ahead.end = ahead.at + ahead.bytes;
+    ahead.row = of->rows + 1;
+    ahead.last = of->rows + of->n;
+    ahead.n_line = vec_parts(of->n * row_lines, n_step > 0 ? n_step : 1);
     return ahead;
 }
 
-VEC_INLINE void vec_ahead_step(struct vec_ahead *ahead) {
-    for (int32_t i = 0; i < ahead->n_line && ahead->at < ahead->end; i++) {
-        __builtin_prefetch(ahead->at, 0, 2);
-        ahead->at += 64;
-        if (ahead->at >= ahead->end) vec_ahead_row(ahead);
+VEC_INLINE void vec_ahead_line(struct vec_ahead *ahead) {
+    __builtin_prefetch(ahead->at, 0, 2);
+    ahead->at += ahead->step;
+    if (__builtin_expect(ahead->at == ahead->end, 0)) {
+        if (ahead->row == ahead->last) {
+            ahead->at -= ahead->step;
+            ahead->step = 0;
+            ahead->end = NULL;
+        } else {
+            ahead->at = (const char *)*ahead->row++ + ahead->offset;
+            ahead->end = ahead->at + ahead->bytes;
+        }
     }
+}
+
+VEC_INLINE void vec_ahead_step(struct vec_ahead *ahead) {
+    for (int32_t i = ahead->n_line; i > 0; i--) vec_ahead_line(ahead);
 }
 
 /* The rows r .. r + VEC_LANES - 1 of a block. Rows past the last are replaced by the last one, so
