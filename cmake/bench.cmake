@@ -14,7 +14,7 @@ endif()
 file(GLOB bench_sources CONFIGURE_DEPENDS bench/*.c)
 varve_isa_sources(bench_sources)
 add_executable(varve-bench ${bench_sources} cli/args.c run/gnuplot.c run/json_file.c
-  run/out_file.c)
+  run/out_file.c run/utf8.c)
 target_include_directories(varve-bench PRIVATE bench cli run tests)
 target_include_directories(varve-bench SYSTEM PRIVATE ${JANSSON_INCLUDE})
 target_link_libraries(varve-bench PRIVATE varve_check_library varve_internal varve_ggml_headers

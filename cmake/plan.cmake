@@ -8,7 +8,7 @@ endif()
 
 file(GLOB plan_sources CONFIGURE_DEPENDS plan/*.c)
 add_executable(varve-plan ${plan_sources} cli/args.c cli/launch.c run/back_ends.c run/json_file.c
-  run/log.c run/model_file.c run/out_file.c)
+  run/log.c run/model_file.c run/out_file.c run/utf8.c)
 target_include_directories(varve-plan PRIVATE plan cli run)
 target_include_directories(varve-plan SYSTEM PRIVATE ${ggml_source}/include ${JANSSON_INCLUDE})
 target_link_libraries(varve-plan PRIVATE varve_ggml_headers varve_static ${ggml_lib}/libllama.so

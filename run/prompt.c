@@ -1,6 +1,7 @@
 #include "prompt.h"
 
 #include "args.h"
+#include "utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,13 @@ static int32_t tokenize(const struct llama_vocab *vocab, struct run_text text,
 
 int32_t prompt_tokens(const struct llama_model *model, struct run_text text, bool chat,
                       llama_token **tokens) {
+    const size_t n_valid = utf8_prefix(text.bytes, text.n);
+    if (n_valid < text.n) { /* llama.cpp throws an exception, which nobody would catch */
+        cli_say("the text is not UTF-8: byte %zu is 0x%02x; give plain text, or convert it with "
+                "iconv -t UTF-8",
+                n_valid + 1, (unsigned)(unsigned char)text.bytes[n_valid]);
+        return 0;
+    }
     char *filled = chat ? apply_template(model, text) : NULL;
     if (chat && filled == NULL) {
         return 0;

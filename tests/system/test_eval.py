@@ -221,6 +221,7 @@ def errors():
             (("-f", pathlib.Path(folder) / "none", *some), 1, ["cannot read the text", "none"]),
             (("-f", empty, *some), 1, ["empty"]),
             (("-f", short, *some), 1, ["too few", "--ctx"]),
+            (("-f", "/bin/ls", *some), 1, ["not UTF-8", "byte"]),
             (("-f", short, "-m", bad, *some), 1, ["ends inside its header"]),
             (("-f", short, "-m", short, *some), 1, ["not a GGUF file"]),
             (("--configs", "q9_9"), 1, ["no such cache type"]),

@@ -129,10 +129,14 @@ def input_places():
     with common.folder() as folder:
         odd = os.path.join(os.fsencode(folder), b"odd\xff")
         with open(odd, "wb") as file:
-            file.write(PROMPT.encode() + b" \xff")
+            file.write(PROMPT.encode())
         _, data = figures(folder, "-f", os.fsdecode(odd), "-n", 2)
+        with open(odd, "wb") as file:
+            file.write(b"12345 \xf5\x80\x80\x80")
+        one_line(run(varve_run("-f", os.fsdecode(odd), "-n", 2)), 1,
+                 ["not UTF-8", "byte 7", "0xf5", "iconv"], "a text that is not UTF-8")
     check(data is not None and data["settings"]["file"].endswith("odd\N{REPLACEMENT CHARACTER}"),
-          "bytes that are no UTF-8, in a name and in the prompt", data)
+          "bytes that are no UTF-8 in a name", data)
     result = run(varve_run("-p", PROMPT, "-n", 2), {"VARVE_DISABLE": 1})
     check(result.code == 0 and "VARVE_DISABLE" in result.err.splitlines()[-1],
           "VARVE_DISABLE=1: the last line says that varve did nothing", result)
