@@ -109,14 +109,13 @@ def quantized_caches(bench):
     check(mean <= 1.05, f"all types together: {mean:.3f} of stock's divergence, at most 1.05")
 
 
-def with_bench(part):
-    def quality():
-        with common.folder() as folder:
-            part(Bench(folder))
-    quality.__name__ = part.__name__
-    return quality
+def quality():
+    """All parts with one model of F32 weights, which takes seconds to write."""
+    with common.folder() as folder:
+        bench = Bench(folder)
+        for part in (f16_cache, f16_cache_default_model, quantized_caches):
+            part(bench)
 
 
 common.need(common.PLUGIN, common.MODEL, common.LLAMA / "src")
-common.main(with_bench(f16_cache), with_bench(f16_cache_default_model),
-            with_bench(quantized_caches))
+common.main(quality)
