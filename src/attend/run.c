@@ -147,17 +147,28 @@ static int32_t rows_to(uint64_t visible, int32_t n) {
     return __builtin_ctzll(visible) + 1;
 }
 
-static void append(struct varve_block *block, const struct task *task,
-                   const struct varve_segment *segment, int64_t row, uint64_t visible) {
+/* Row r of the segment as number n of the block. */
+static void append_row(struct varve_block *block, int32_t n, const struct task *task,
+                       const struct varve_segment *segment, int64_t r) {
     const uint8_t *const k = (const uint8_t *)segment->k + task->batch * segment->k_batch_stride;
     const uint8_t *const v = (const uint8_t *)segment->v + task->batch * segment->v_batch_stride;
+    block->k[n] = k + r * segment->k_row_stride;
+    block->v[n] = v + r * segment->v_row_stride;
+    block->column[n] = segment->mask_column + r;
+    block->pos[n] = segment->pos + r;
+}
+
+static void append(struct varve_block *block, const struct task *task,
+                   const struct varve_segment *segment, int64_t row, uint64_t visible) {
+    if (block->n == 0 && visible == UINT64_MAX) { /* mostly; a loop that compilers vectorize */
+        for (int32_t i = 0; i < VARVE_TILE_ROWS; i++) {
+            append_row(block, i, task, segment, row + i);
+        }
+        block->n = VARVE_TILE_ROWS;
+        return;
+    }
     for (; visible != 0; visible &= visible - 1) {
-        const int64_t r = row + __builtin_ctzll(visible);
-        block->k[block->n] = k + r * segment->k_row_stride;
-        block->v[block->n] = v + r * segment->v_row_stride;
-        block->column[block->n] = segment->mask_column + r;
-        block->pos[block->n] = segment->pos + r;
-        block->n++;
+        append_row(block, block->n++, task, segment, row + __builtin_ctzll(visible));
     }
 }
 
@@ -295,7 +306,7 @@ static int32_t head_bytes(enum varve_format format, int32_t head_dim) {
 struct coming {
     const struct task *task;
     const struct varve_block *block, *next;
-    bool v;
+    bool v, narrow;
 };
 
 /* A head of some rows has fewer bytes than this: several heads share a line. */
@@ -314,18 +325,22 @@ static struct varve_ahead rows_of(const struct coming *of, const struct varve_bl
                                 (of->task->head_kv0 + head) * stride, n, n_head * bytes};
 }
 
-static bool is_narrow(const struct coming *of) {
-    const struct varve_block *block = of->next->n > 0 ? of->next : of->block;
-    const struct varve_ahead head = rows_of(of, block, 0, 1, 0, 1);
-    const struct varve_segment *s = block->segment;
-    return head.bytes < NARROW_BYTES && (of->v ? s->v_head_stride : s->k_head_stride) == head.bytes;
+static struct coming coming_of(const struct task *task, const struct varve_block *block,
+                               const struct varve_block *next, bool v) {
+    struct coming of = {task, block, next, v, false};
+    const struct varve_block *const any = next->n > 0 ? next : block;
+    const struct varve_segment *s = any->segment;
+    const struct varve_ahead head = rows_of(&of, any, 0, 1, 0, 1);
+    of.narrow =
+        head.bytes < NARROW_BYTES && (v ? s->v_head_stride : s->k_head_stride) == head.bytes;
+    return of;
 }
 
 /* The next head, at last the first one of the next block: so a task waits for one head only when it
  * begins. Narrow heads: a part of the next block, as it lies in memory. */
 static struct varve_ahead ahead_of(const struct coming *of, int32_t head) {
     const int32_t n_head = of->task->plan->n_head_task;
-    if (is_narrow(of)) {
+    if (of->narrow) {
         const int32_t first = of->next->n * head / n_head;
         const int32_t end = of->next->n * (head + 1) / n_head;
         return rows_of(of, of->next, first, end - first, 0, n_head);
@@ -339,7 +354,8 @@ static struct varve_ahead ahead_of(const struct coming *of, int32_t head) {
 static void attend_part(const struct task *task, const struct varve_block *block,
                         const struct varve_block *next) {
     const struct varve_segment *s = block->segment;
-    const struct coming k = {task, block, next, false}, v = {task, block, next, true};
+    const struct coming k = coming_of(task, block, next, false);
+    const struct coming v = coming_of(task, block, next, true);
     const uint8_t *rows[VARVE_TILE_ROWS];
     for (int32_t head = 0; head < task->plan->n_head_task; head++) {
         const int64_t h = task->head_kv0 + head;
@@ -452,8 +468,8 @@ static void emit(const struct task *task, void *scratch) {
 static void fetch_first(const struct task *task, const struct varve_block *block) {
     if (block->n == 0) return;
     for (int side = 0; side < 2; side++) {
-        const struct coming of = {task, block, block, side == 1};
-        const int32_t n_head = is_narrow(&of) ? task->plan->n_head_task : 1;
+        const struct coming of = coming_of(task, block, block, side == 1);
+        const int32_t n_head = of.narrow ? task->plan->n_head_task : 1;
         const struct varve_ahead first = rows_of(&of, block, 0, block->n, 0, n_head);
         for (int32_t r = 0; r < first.n; r++) {
             const char *const row = (const char *)first.rows[r] + first.offset;

@@ -45,9 +45,8 @@ VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, i
     }
 }
 
-/* The same line by line, for the fastest kernels and up to AHEAD_QUERIES queries: a core has some
- * two dozen lines on their way from memory at most, and its own loads from L2 wait when it asks for
- * more. */
+/* The same line by line, evenly over a kernel of up to AHEAD_QUERIES queries: of many at once the
+ * later ones wait, and the kernel's own loads with them (docs/performance.md 2). */
 enum { AHEAD_QUERIES = 8 };
 struct vec_ahead {
     const char *at, *end; /* next line; the end of its row, or NULL after the last one */
