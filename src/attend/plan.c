@@ -15,6 +15,8 @@
  */
 #define FEW_QUERIES 32
 #define FEW_BYTES (1 << 18)
+/* So many queries go through softmax together, of several KV heads if one has fewer. */
+#define SOFTMAX_QUERIES 16
 /* Queries per tile, times group: enough to pay for decoding a block; the more the better, as long
  * as scores and outputs of a tile stay in the L2 cache and there are enough tasks. */
 #define TILE_QUERIES 128
@@ -130,6 +132,8 @@ static void cut(struct varve_plan *plan) {
     if (few || plan->tile_query > a->n_query) plan->tile_query = a->n_query;
     if (plan->tile_query < 1) plan->tile_query = 1;
     plan->n_tile = (a->n_query + plan->tile_query - 1) / plan->tile_query;
+    const int64_t step = SOFTMAX_QUERIES / (plan->tile_query * plan->group);
+    plan->n_head_step = step < 1 ? 1 : step < plan->n_head_task ? (int32_t)step : plan->n_head_task;
 
     const int64_t n_task = a->n_batch * plan->n_tile * (a->n_head_kv / plan->n_head_task);
     int64_t n_chunk = few ? CHUNKS_MAX : (TASKS_WANTED + n_task - 1) / (n_task > 0 ? n_task : 1);
@@ -226,7 +230,7 @@ static bool lay_out(struct varve_plan *plan) {
     at->alpha = reserve(&size, n_all, sizeof(float));
     /* with partials, outputs are summed where the partial states lie */
     at->o = reserve(&size, plan->partials ? 0 : n_all * plan->ld_v, sizeof(float));
-    at->s = reserve(&size, n * VARVE_TILE_ROWS, sizeof(float));
+    at->s = reserve(&size, n * plan->n_head_step * VARVE_TILE_ROWS, sizeof(float));
     at->bias = reserve(&size, n_bias * VARVE_TILE_ROWS, sizeof(float));
     /* short rows take more room in pairs */
     const int64_t k_lines = a->head_dim_k > plan->ld_pair ? a->head_dim_k : plan->ld_pair;

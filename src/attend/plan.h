@@ -29,6 +29,7 @@ struct varve_plan {
     int64_t n_row;                 /* all segments together */
     int32_t group;                 /* query heads per KV head */
     int32_t n_head_task;           /* KV heads per task: all of them with few queries, else 1 */
+    int32_t n_head_step;           /* of them, whose queries go through softmax together */
     int32_t ld_k, ld_v;            /* head sizes rounded up to 16 */
     int32_t n_block;               /* blocks of 32 in a quantized query */
     int32_t ld_pair;               /* words of a query in bfloat16 */

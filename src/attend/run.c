@@ -209,7 +209,7 @@ static bool next_block(const struct task *task, struct cursor *at, struct varve_
 
 /* s = q . k for one KV head of the task. */
 static void score_block(const struct task *task, const struct varve_block *block, int32_t head,
-                        const uint8_t *const *rows, struct varve_ahead ahead) {
+                        const uint8_t *const *rows, struct varve_ahead ahead, float *s) {
     const struct varve_plan *plan = task->plan;
     const enum varve_format format = block->segment->k_format;
     const size_t at = (size_t)head * (size_t)task->n;
@@ -227,31 +227,34 @@ static void score_block(const struct task *task, const struct varve_block *block
                                           task->query_pair + at * (size_t)plan->ld_pair};
     if (plan->k_direct >> format & 1) {
         const struct varve_score_args args = {
-            varve_format_traits(format), &queries, rows, block->n, task->s, ahead};
+            varve_format_traits(format), &queries, rows, block->n, s, ahead};
         plan->context->kernels.score[format].run(&args);
         return;
     }
-    varve_tiled_score(task, block, &queries, rows, ahead);
+    varve_tiled_score(task, block, &queries, rows, ahead, s);
 }
 
-/* Scores to probabilities, with the running maxima and sums of one KV head. */
-static void softmax_block(const struct task *task, const struct varve_block *block, int32_t head) {
+/* Scores to probabilities, with the running maxima and sums of the KV heads head0 .. end - 1. */
+static void softmax_block(const struct task *task, const struct varve_block *block, int32_t head0,
+                          int32_t end) {
     enum { QUERIES = 64 }; /* at a time: slopes and mask lines need a place */
     const struct varve_plan *plan = task->plan;
     const struct varve_attention *a = &plan->attention;
     const struct varve_view *view = &task->view;
     float slope[QUERIES];
     const float *bias[QUERIES];
-    for (int32_t i0 = 0; i0 < task->n; i0 += QUERIES) {
-        const int32_t n = task->n - i0 < QUERIES ? task->n - i0 : QUERIES;
+    const int32_t n_all = (end - head0) * task->n;
+    for (int32_t i0 = 0; i0 < n_all; i0 += QUERIES) {
+        const int32_t n = n_all - i0 < QUERIES ? n_all - i0 : QUERIES;
         for (int32_t j = 0; j < n && !block->plain; j++) {
-            const int32_t i = i0 + j, task_head = head * plan->group + i % plan->group;
+            const int32_t i = (i0 + j) % task->n, head = head0 + (i0 + j) / task->n;
+            const int32_t task_head = head * plan->group + i % plan->group;
             const int64_t line = (int64_t)(i / plan->group) * view->n_line_head +
                                  (view->n_line_head > 1 ? task_head : 0);
             slope[j] = plan->slope[view->head0 + task_head];
             bias[j] = task->bias + line * VARVE_TILE_ROWS;
         }
-        const size_t at = (size_t)(head * task->n + i0);
+        const size_t at = (size_t)(head0 * task->n + i0);
         const struct varve_softmax_args args = {n,
                                                 block->n,
                                                 a->scale,
@@ -268,7 +271,7 @@ static void softmax_block(const struct task *task, const struct varve_block *blo
 
 /* o = alpha o + p v for one KV head. */
 static void fold_block(const struct task *task, const struct varve_block *block, int32_t head,
-                       const uint8_t *const *rows, struct varve_ahead ahead) {
+                       const uint8_t *const *rows, struct varve_ahead ahead, const float *s) {
     const struct varve_plan *plan = task->plan;
     const struct varve_kernels *kernels = &plan->context->kernels;
     const enum varve_format format = block->segment->v_format;
@@ -281,7 +284,7 @@ static void fold_block(const struct task *task, const struct varve_block *block,
     if (plan->v_direct >> format & 1) {
         const struct varve_fold_args args = {
             traits, task->n, head_dim,         plan->ld_v, block->n, block->sparse,
-            rows,   task->s, task->alpha + at, o,          ahead};
+            rows,   s,       task->alpha + at, o,          ahead};
         if (q8 && plan->v_rounded >> format & 1) {
             kernels->foldq[format].run(&args);
         } else {
@@ -289,7 +292,7 @@ static void fold_block(const struct task *task, const struct varve_block *block,
         }
         return;
     }
-    varve_tiled_fold(task, block, o, task->alpha + at, rows, ahead);
+    varve_tiled_fold(task, block, s, o, task->alpha + at, rows, ahead);
 }
 
 /* One head of the rows of a block. `row0` is block->k or block->v. */
@@ -350,20 +353,32 @@ static struct varve_ahead ahead_of(const struct coming *of, int32_t head) {
 }
 
 /* The block for all KV heads of the task, before the next block: the heads of a row lie next to
- * each other in an engine's cache. */
+ * each other in an engine's cache. Quantized K: a few heads at a time, so that softmax has queries
+ * enough to work at while others wait for a result. Floats wait for memory, which softmax does not
+ * ask for anything: rather a short one after each head. */
 static void attend_part(const struct task *task, const struct varve_block *block,
                         const struct varve_block *next) {
+    const struct varve_plan *plan = task->plan;
     const struct varve_segment *s = block->segment;
     const struct coming k = coming_of(task, block, next, false);
     const struct coming v = coming_of(task, block, next, true);
+    const int32_t step = varve_k_is_q8(plan, s->k_format) ? plan->n_head_step : 1;
+    const size_t head_scores = (size_t)task->n * VARVE_TILE_ROWS;
     const uint8_t *rows[VARVE_TILE_ROWS];
-    for (int32_t head = 0; head < task->plan->n_head_task; head++) {
-        const int64_t h = task->head_kv0 + head;
-        head_rows(block->k, block->n, h * s->k_head_stride, rows);
-        score_block(task, block, head, rows, ahead_of(&k, head));
-        softmax_block(task, block, head);
-        head_rows(block->v, block->n, h * s->v_head_stride, rows);
-        fold_block(task, block, head, rows, ahead_of(&v, head));
+    for (int32_t head0 = 0, end; head0 < plan->n_head_task; head0 = end) {
+        end = head0 + step;
+        if (end > plan->n_head_task) end = plan->n_head_task;
+        for (int32_t head = head0; head < end; head++) {
+            head_rows(block->k, block->n, (task->head_kv0 + head) * s->k_head_stride, rows);
+            score_block(task, block, head, rows, ahead_of(&k, head),
+                        task->s + (size_t)(head - head0) * head_scores);
+        }
+        softmax_block(task, block, head0, end);
+        for (int32_t head = head0; head < end; head++) {
+            head_rows(block->v, block->n, (task->head_kv0 + head) * s->v_head_stride, rows);
+            fold_block(task, block, head, rows, ahead_of(&v, head),
+                       task->s + (size_t)(head - head0) * head_scores);
+        }
     }
 }
 

@@ -26,10 +26,11 @@ struct task {
 /* s = q . k for one KV head, whose rows these are. */
 void varve_tiled_score(const struct task *task, const struct varve_block *block,
                        const struct varve_queries *queries, const uint8_t *const *rows,
-                       struct varve_ahead ahead);
+                       struct varve_ahead ahead, float *s);
 
 /* o = alpha o + p v for one KV head. */
-void varve_tiled_fold(const struct task *task, const struct varve_block *block, float *o,
-                      const float *alpha, const uint8_t *const *rows, struct varve_ahead ahead);
+void varve_tiled_fold(const struct task *task, const struct varve_block *block, const float *s,
+                      float *o, const float *alpha, const uint8_t *const *rows,
+                      struct varve_ahead ahead);
 
 #endif
