@@ -50,9 +50,9 @@ struct varve_queries {
     const uint32_t *pair;
 };
 
-/* Rows of the same head that the same kernel will be given next, at `offset` of each: hints to
- * fetch, a few at a time between its own rows, because memory takes longer than a block and many
- * requests at once wait for each other. May be of another format; n 0: none. */
+/* Rows that will be asked for soon, at `offset` of each: hints to fetch into L2, a few at a time
+ * between the kernel's own rows, because many requests at once wait for each other. May be of
+ * another format; n 0: none. */
 struct varve_ahead {
     const uint8_t *const *rows;
     int64_t offset;
