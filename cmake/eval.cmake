@@ -22,8 +22,7 @@ add_custom_command(OUTPUT ${page_text} DEPENDS ${page_parts} cmake/embed.cmake V
 
 add_executable(varve-eval ${eval_sources} ${page_text} cli/args.c cli/launch.c run/back_ends.c
   run/child.c run/engine.c run/file_at.c run/gnuplot.c run/input.c run/json_file.c run/kv_size.c
-  run/log.c run/model_file.c run/out_file.c run/prompt.c run/stop.c
-  run/utf8.c)
+  run/log.c run/model_file.c run/out_file.c run/prompt.c run/stop.c run/utf8.c)
 target_include_directories(varve-eval PRIVATE eval cli run)
 target_include_directories(varve-eval SYSTEM PRIVATE ${ggml_source}/include ${JANSSON_INCLUDE}
   ${XXHASH_INCLUDE})

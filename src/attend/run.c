@@ -147,28 +147,17 @@ static int32_t rows_to(uint64_t visible, int32_t n) {
     return __builtin_ctzll(visible) + 1;
 }
 
-/* Row r of the segment as number n of the block. */
-static void append_row(struct varve_block *block, int32_t n, const struct task *task,
-                       const struct varve_segment *segment, int64_t r) {
-    const uint8_t *const k = (const uint8_t *)segment->k + task->batch * segment->k_batch_stride;
-    const uint8_t *const v = (const uint8_t *)segment->v + task->batch * segment->v_batch_stride;
-    block->k[n] = k + r * segment->k_row_stride;
-    block->v[n] = v + r * segment->v_row_stride;
-    block->column[n] = segment->mask_column + r;
-    block->pos[n] = segment->pos + r;
-}
-
 static void append(struct varve_block *block, const struct task *task,
                    const struct varve_segment *segment, int64_t row, uint64_t visible) {
-    if (block->n == 0 && visible == UINT64_MAX) { /* mostly; a loop that compilers vectorize */
-        for (int32_t i = 0; i < VARVE_TILE_ROWS; i++) {
-            append_row(block, i, task, segment, row + i);
-        }
-        block->n = VARVE_TILE_ROWS;
-        return;
-    }
+    const uint8_t *const k = (const uint8_t *)segment->k + task->batch * segment->k_batch_stride;
+    const uint8_t *const v = (const uint8_t *)segment->v + task->batch * segment->v_batch_stride;
     for (; visible != 0; visible &= visible - 1) {
-        append_row(block, block->n++, task, segment, row + __builtin_ctzll(visible));
+        const int64_t r = row + __builtin_ctzll(visible);
+        block->k[block->n] = k + r * segment->k_row_stride;
+        block->v[block->n] = v + r * segment->v_row_stride;
+        block->column[block->n] = segment->mask_column + r;
+        block->pos[block->n] = segment->pos + r;
+        block->n++;
     }
 }
 

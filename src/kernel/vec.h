@@ -56,6 +56,11 @@ struct vec_ahead {
     int32_t n_line; /* for each step */
 };
 
+VEC_INLINE void vec_ahead_row(struct vec_ahead *ahead) {
+    ahead->at = (const char *)*ahead->row++ + ahead->offset;
+    ahead->end = ahead->at + ahead->bytes;
+}
+
 /* For a kernel of about n_step steps; if it takes fewer, the last lines are not asked for. Without
  * rows the kernel's own first one is asked for. */
 VEC_INLINE struct vec_ahead vec_ahead_of(const struct varve_ahead *of, const uint8_t *own,
@@ -63,13 +68,12 @@ VEC_INLINE struct vec_ahead vec_ahead_of(const struct varve_ahead *of, const uin
     struct vec_ahead ahead = {.at = (const char *)own};
     if (of->n <= 0) return ahead;
     const int32_t row_lines = (of->bytes + 63) / 64;
-    ahead.at = (const char *)of->rows[0] + of->offset;
     ahead.step = 64;
+    ahead.row = of->rows;
+    ahead.last = of->rows + of->n;
     ahead.offset = of->offset;
     ahead.bytes = (int64_t)row_lines * 64;
-    ahead.end = ahead.at + ahead.bytes;
-    ahead.row = of->rows + 1;
-    ahead.last = of->rows + of->n;
+    vec_ahead_row(&ahead);
     ahead.n_line = vec_parts(of->n * row_lines, n_step > 0 ? n_step : 1);
     return ahead;
 }
@@ -83,8 +87,7 @@ VEC_INLINE void vec_ahead_line(struct vec_ahead *ahead) {
             ahead->step = 0;
             ahead->end = NULL;
         } else {
-            ahead->at = (const char *)*ahead->row++ + ahead->offset;
-            ahead->end = ahead->at + ahead->bytes;
+            vec_ahead_row(ahead);
         }
     }
 }

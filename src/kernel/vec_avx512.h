@@ -156,26 +156,6 @@ VEC_INLINE __m512 vec_add_neighbours(__m512 a, __m512 b) {
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD));
 }
 
-/* Lane i is the sum of x[i]. */
-VEC_INLINE __m512 vec_sums_16(const __m512 x[16]) {
-    __m512 y[4];
-    VEC_UNROLL
-    for (int32_t i = 0; i < 4; i++) {
-        y[i] =
-            vec_add_quarters(vec_add_halves(x[i], x[i + 4]), vec_add_halves(x[i + 8], x[i + 12]));
-    }
-    return vec_add_neighbours(vec_add_pairs(y[0], y[1]), vec_add_pairs(y[2], y[3]));
-}
-
-/* Lane i is the sum of x[i]. */
-VEC_INLINE __m256 vec_sums_8(const __m512 x[8]) {
-    __m512 y[4];
-    VEC_UNROLL
-    for (int32_t i = 0; i < 4; i++) y[i] = vec_add_halves(x[i], x[i + 4]);
-    const __m512 z = vec_add_neighbours(vec_add_pairs(y[0], y[1]), vec_add_pairs(y[2], y[3]));
-    return _mm512_castps512_ps256(vec_add_quarters(z, z));
-}
-
 /* exp(x) = 2^n (1 + *part) for x <= 0 in steps of the range reduction by Cody and Waite:
  * n = nearest(x / ln 2), r = x - n ln 2 with ln 2 in two parts, |r| <= ln 2 / 2, and
  * *part = r + r^2 Q(r) = exp(r) - 1. Q is the minimax polynomial of degree 4 for the relative error
