@@ -9,13 +9,13 @@ enum { FOLDQ_QUERIES = 4, FOLDQ_BLOCKS = 4, FOLDQ_VECTORS = VARVE_TILE_ROWS / VE
 
 /* ---- weights ----------------------------------------------------------------------------
  *
- * A weight is the product of two units: p over the largest p of the query, the same for all blocks,
- * and d over the largest d of the block, times 32767, the same for all queries. */
+ * A weight is the product of two fractions in 16 bits: p over the largest p of the query, the same
+ * for all blocks, and d over the largest d of the block, the same for all queries (kernel.h). */
 
 /* Of a few queries; 0 past the last row. */
 struct units {
     float p[FOLDQ_QUERIES][VARVE_TILE_ROWS] __attribute__((aligned(32)));
-    float unit[FOLDQ_QUERIES][VARVE_TILE_ROWS] __attribute__((aligned(32)));
+    int16_t unit[FOLDQ_QUERIES][VARVE_TILE_ROWS] __attribute__((aligned(32)));
     float largest[FOLDQ_QUERIES] __attribute__((aligned(16)));
 };
 
@@ -58,6 +58,13 @@ VEC_INLINE vec_i32 larger(vec_i32 most, vec_f32 x) {
     return _mm256_max_epi32(most, _mm256_castps_si256(vec_abs(x)));
 }
 
+/* 16 values, rounded to 16 bits. */
+VEC_INLINE void store_unit(int16_t *unit, vec_f32 low, vec_f32 high) {
+    const vec_i32 both = _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high));
+    _mm256_store_si256((__m256i *)(void *)unit,
+                       _mm256_permute4x64_epi64(both, 0xD8)); /* undoes the order of packs */
+}
+
 /* The units of nq queries. */
 VEC_INLINE void load_units(const float *p, int32_t nq, int32_t n_row, struct units *units) {
     float inverse[FOLDQ_QUERIES] __attribute__((aligned(16)));
@@ -74,15 +81,16 @@ VEC_INLINE void load_units(const float *p, int32_t nq, int32_t n_row, struct uni
             vec_store(units->p[a] + v * VEC_LANES, y);
         }
     }
-    const __m128 largest = _mm_max_ps(_mm_set1_ps(0x1p-126f), /* a NaN passes */
+    const __m128 largest = _mm_max_ps(_mm_set1_ps(0x1p-100f), /* a NaN passes */
                                       _mm_castsi128_ps(reduce_4(x, false)));
     _mm_store_ps(units->largest, largest);
-    _mm_store_ps(inverse, _mm_div_ps(_mm_set1_ps(1.0f), largest));
+    _mm_store_ps(inverse, _mm_div_ps(_mm_set1_ps(32767.0f), largest));
     for (int32_t a = 0; a < nq; a++) {
         VEC_UNROLL
-        for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-            vec_store(units->unit[a] + v * VEC_LANES,
-                      vec_mul(vec_load(units->p[a] + v * VEC_LANES), vec_all(inverse[a])));
+        for (int32_t r = 0; r < VARVE_TILE_ROWS; r += 2 * VEC_LANES) {
+            const float *const from = units->p[a] + r;
+            store_unit(units->unit[a] + r, vec_mul(vec_load(from), vec_all(inverse[a])),
+                       vec_mul(vec_load(from + VEC_LANES), vec_all(inverse[a])));
         }
     }
 }
@@ -94,9 +102,10 @@ VEC_INLINE vec_f32 load_formed(const float *x, const float *p, int32_t v, const 
     return _mm256_and_ps(y, _mm256_cmp_ps(vec_load(p + v * VEC_LANES), vec_zero(), _CMP_NEQ_UQ));
 }
 
-/* The units of the blocks and the largest d / 32767 of each; p matters in a sparse fold alone. */
+/* The units of the blocks and the step of each, of a query whose largest p is 1; p matters in a
+ * sparse fold alone. */
 VEC_INLINE void unit_steps(const struct scales *scales, const float *p, const bool sparse,
-                           float (*unit)[VARVE_TILE_ROWS], float step[FOLDQ_BLOCKS]) {
+                           int16_t (*unit)[VARVE_TILE_ROWS], float step[FOLDQ_BLOCKS]) {
     float factor[FOLDQ_BLOCKS] __attribute__((aligned(16)));
     vec_i32 x[FOLDQ_BLOCKS];
     VEC_UNROLL
@@ -110,13 +119,15 @@ VEC_INLINE void unit_steps(const struct scales *scales, const float *p, const bo
     }
     const __m128 largest = _mm_max_ps(_mm_set1_ps(0x1p-100f), /* a NaN passes */
                                       _mm_castsi128_ps(reduce_4(x, false)));
-    _mm_store_ps(step, _mm_div_ps(largest, _mm_set1_ps(32767.0f)));
+    _mm_store_ps(step, _mm_mul_ps(largest, _mm_set1_ps(FOLDQ_STEP)));
     _mm_store_ps(factor, _mm_div_ps(_mm_set1_ps(32767.0f), largest));
     for (int32_t b = 0; b < scales->n_block; b++) {
         VEC_UNROLL
-        for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-            const vec_f32 d = load_formed(scales->d + b * VARVE_TILE_ROWS, p, v, sparse);
-            vec_store(unit[b] + v * VEC_LANES, vec_mul(d, vec_all(factor[b])));
+        for (int32_t v = 0; v < FOLDQ_VECTORS; v += 2) {
+            const float *const d = scales->d + b * VARVE_TILE_ROWS;
+            store_unit(unit[b] + v * VEC_LANES,
+                       vec_mul(load_formed(d, p, v, sparse), vec_all(factor[b])),
+                       vec_mul(load_formed(d, p, v + 1, sparse), vec_all(factor[b])));
         }
     }
 }
@@ -130,28 +141,23 @@ VEC_INLINE float sum_of_minima(const float *p, const float *m, const bool sparse
     return vec_sum(sum);
 }
 
-/* The weights of a query and a block; returns the sums of the lanes. */
-VEC_INLINE vec_i32 round_weights(const float *p, const float *d, int16_t *w) {
+/* The weights of a query and a block, from the units of both; returns their sums in lanes. */
+VEC_INLINE vec_i32 multiply_units(const int16_t *p, const int16_t *d, int16_t *w) {
     vec_i32 sum = vec_all_i32(0);
     VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v += 2) {
-        vec_i32 i[2];
-        VEC_UNROLL
-        for (int32_t k = 0; k < 2; k++) {
-            const int32_t at = (v + k) * VEC_LANES;
-            i[k] = _mm256_cvtps_epi32(vec_mul(vec_load(p + at), vec_load(d + at)));
-            sum = vec_add_i32(sum, i[k]);
-        }
-        const vec_i32 both = _mm256_packs_epi32(i[0], i[1]);
-        _mm256_store_si256((__m256i *)(void *)(w + v * VEC_LANES),
-                           _mm256_permute4x64_epi64(both, 0xD8)); /* undoes the order of packs */
+    for (int32_t r = 0; r < VARVE_TILE_ROWS; r += 2 * VEC_LANES) {
+        const vec_i32 x =
+            _mm256_mulhrs_epi16(_mm256_load_si256((const __m256i *)(const void *)(p + r)),
+                                _mm256_load_si256((const __m256i *)(const void *)(d + r)));
+        _mm256_store_si256((__m256i *)(void *)(w + r), x);
+        sum = vec_add_i32(sum, _mm256_madd_epi16(x, _mm256_set1_epi16(1)));
     }
     return sum;
 }
 
 VEC_INLINE void weigh(const struct units *units, const struct scales *scales, int32_t nq,
                       const bool sparse, struct weights *weights) {
-    float unit[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(32)));
+    int16_t unit[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(32)));
     float step[FOLDQ_BLOCKS] __attribute__((aligned(16)));
     for (int32_t a = 0; a < nq; a++) {
         vec_i32 x[FOLDQ_BLOCKS];
@@ -160,7 +166,7 @@ VEC_INLINE void weigh(const struct units *units, const struct scales *scales, in
         for (int32_t b = 0; b < FOLDQ_BLOCKS; b++) {
             x[b] = vec_all_i32(0);
             if (b >= scales->n_block) continue;
-            x[b] = round_weights(units->unit[a], unit[b], weights->w[a][b]);
+            x[b] = multiply_units(units->unit[a], unit[b], weights->w[a][b]);
             weights->min[a][b] =
                 scales->m != NULL
                     ? sum_of_minima(units->p[a], scales->m + b * VARVE_TILE_ROWS, sparse)

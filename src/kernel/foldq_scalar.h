@@ -29,7 +29,7 @@ static inline float varve_larger(float a, float b) { return b > a || b != b ? b 
 static inline void varve_round_weights(const struct rounded_fold *fold, int32_t a,
                                        struct rounded_block *block) {
     const float *const p = fold->p + (int64_t)a * VARVE_TILE_ROWS;
-    float largest_p = 0x1p-126f, largest_d = 0x1p-100f;
+    float largest_p = 0x1p-100f, largest_d = 0x1p-100f;
     block->min = 0;
     for (int32_t r = 0; r < fold->n_row; r++) {
         if (fold->sparse && p[r] == 0.0f) continue;
@@ -37,13 +37,14 @@ static inline void varve_round_weights(const struct rounded_fold *fold, int32_t 
         if (largest_d == largest_d) largest_d = varve_larger(largest_d, fabsf(block->d[r]));
         if (fold->has_min) block->min += p[r] * block->m[r];
     }
-    block->step = largest_p * (largest_d / 32767.0f);
-    const float p_factor = 1.0f / largest_p, d_factor = 32767.0f / largest_d;
+    block->step = largest_p * (largest_d * FOLDQ_STEP);
+    const float p_factor = 32767.0f / largest_p, d_factor = 32767.0f / largest_d;
     for (int32_t r = 0; r < fold->n_row; r++) {
-        const bool formed = !fold->sparse || p[r] != 0.0f;
-        block->w[r] = formed && isfinite(block->step)
-                          ? (int32_t)nearbyintf((p[r] * p_factor) * (block->d[r] * d_factor))
-                          : 0;
+        block->w[r] = 0;
+        if ((fold->sparse && p[r] == 0.0f) || !isfinite(block->step)) continue;
+        const int32_t u = (int32_t)nearbyintf(p[r] * p_factor);
+        const int32_t t = (int32_t)nearbyintf(block->d[r] * d_factor);
+        block->w[r] = (u * t + (1 << 14)) >> 15;
     }
 }
 

@@ -9,10 +9,10 @@ enum { FOLDQ_SUMS = 16, FOLDQ_WEIGHTS = 16, FOLDQ_BLOCKS = 4 };
 /* What the weights of up to FOLDQ_QUERIES queries and FOLDQ_BLOCKS blocks are made of. */
 struct scales {
     struct units units;
-    /* of the rows: in a sparse fold steps, else units of them */
+    int16_t unit[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
     float d[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
     float m[FOLDQ_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
-    float step[FOLDQ_BLOCKS]; /* of the units */
+    float step[FOLDQ_BLOCKS]; /* of queries whose largest p is 1 */
 };
 
 /* Weights of a few queries and up to `most` blocks; element (a, b) at a * most + b. */
@@ -64,37 +64,10 @@ static void load_halves(const struct varve_fold_args *args, int64_t offset, int6
     }
 }
 
-/* nq queries from a0 on, whose units begin at u0, and n_block blocks from b0 of the scales on. */
-VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_format f,
-                      const struct scales *scales, int32_t a0, int32_t u0, int32_t b0, int32_t nq,
-                      int32_t n_block, int32_t most, const bool biased, const bool sparse,
-                      struct weights *weights) {
-    const float *const p = args->p + (int64_t)a0 * VARVE_TILE_ROWS;
-    __mmask16 formed[FOLDQ_VECTORS];
-    __m512i sum[FOLDQ_WEIGHTS], all[4];
-    VEC_UNROLL
-    for (int32_t i = 0; i < FOLDQ_WEIGHTS && biased; i++) sum[i] = _mm512_setzero_si512();
-    for (int32_t b = 0; b < n_block; b++) {
-        __m512 unit[FOLDQ_VECTORS];
-        float step = scales->step[b0 + b];
-        VEC_UNROLL
-        for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-            unit[v] = _mm512_load_ps(scales->d[b0 + b] + v * VEC_LANES);
-        }
-        for (int32_t a = 0; a < nq; a++) {
-            const int32_t i = a * most + b;
-            const float *const row = p + a * VARVE_TILE_ROWS;
-            if (sparse || quant_has_min(f)) formed_rows(row, args->n_row, sparse, formed);
-            if (sparse) step = unit_steps(scales->d[b0 + b], formed, unit);
-            const __m512i lanes = round_weights(scales->units.p[u0 + a], unit, weights->w[i]);
-            if (biased) sum[i] = lanes;
-            weights->step[i] = scales->units.largest[u0 + a] * step;
-            if (quant_has_min(f)) {
-                weights->min[i] = sum_of_minima(row, scales->m[b0 + b], formed);
-            }
-        }
-    }
-    if (!biased) return;
+/* What the bias of the codes adds. */
+VEC_INLINE void store_bias(const enum varve_format f, struct weights *weights,
+                           const __m512i sum[FOLDQ_WEIGHTS]) {
+    __m512i all[4];
     VEC_UNROLL
     for (int32_t i = 0; i < 4; i++) all[i] = vec_reduce_4(sum + 4 * i, VEC_ADD_I32);
     const __m512i bias = _mm512_set1_epi32(-quant_signed_bias(f));
@@ -102,16 +75,61 @@ VEC_INLINE void weigh(const struct varve_fold_args *args, const enum varve_forma
                        _mm512_mullo_epi32(vec_reduce_quarters(all, VEC_ADD_I32), bias));
 }
 
-/* One function for all formats and shapes: it runs once for a few tiles. */
-static void load_weights(const struct varve_fold_args *args, const enum varve_format f,
-                         const struct scales *scales, int32_t a0, int32_t u0, int32_t b0,
-                         int32_t nq, int32_t n_block, int32_t most, struct weights *weights) {
-    switch (2 * (quant_signed_bias(f) != 0) + args->sparse) {
-    case 0: weigh(args, f, scales, a0, u0, b0, nq, n_block, most, false, false, weights); break;
-    case 1: weigh(args, f, scales, a0, u0, b0, nq, n_block, most, false, true, weights); break;
-    case 2: weigh(args, f, scales, a0, u0, b0, nq, n_block, most, true, false, weights); break;
-    default: weigh(args, f, scales, a0, u0, b0, nq, n_block, most, true, true, weights); break;
+/* nq queries from a0 on, whose units begin at u0, and n_block blocks from b0 of the scales on. */
+VEC_INLINE void load_weights(const struct varve_fold_args *args, const enum varve_format f,
+                             const struct scales *scales, int32_t a0, int32_t u0, int32_t b0,
+                             const int32_t nq, int32_t n_block, const int32_t most,
+                             struct weights *weights) {
+    const bool biased = quant_signed_bias(f) != 0;
+    __m512i sum[FOLDQ_WEIGHTS];
+    VEC_UNROLL
+    for (int32_t i = 0; i < FOLDQ_WEIGHTS && biased; i++) sum[i] = _mm512_setzero_si512();
+    VEC_UNROLL
+    for (int32_t b = 0; b < most; b++) {
+        if (b == n_block) break;
+        const __m512i *const unit = (const __m512i *)(const void *)scales->unit[b0 + b];
+        const __m512i d[2] = {unit[0], unit[1]};
+        const float step = scales->step[b0 + b];
+        VEC_UNROLL
+        for (int32_t a = 0; a < nq; a++) {
+            const int32_t i = a * most + b;
+            const __m512i lanes = multiply_units(scales->units.p[u0 + a], d, weights->w[i]);
+            if (biased) sum[i] = lanes;
+            weights->step[i] = scales->units.largest[u0 + a] * step;
+        }
+        for (int32_t a = 0; a < nq && quant_has_min(f); a++) {
+            __mmask16 formed[FOLDQ_VECTORS];
+            valid_rows(args->n_row, formed);
+            weights->min[a * most + b] = sum_of_minima(
+                args->p + (int64_t)(a0 + a) * VARVE_TILE_ROWS, scales->m[b0 + b], formed);
+        }
     }
+    if (biased) store_bias(f, weights, sum);
+}
+
+/* The same where p that are 0 form no term: each query has rows and a largest d of its own. One
+ * function for all formats and shapes. */
+static void load_sparse_weights(const struct varve_fold_args *args, const enum varve_format f,
+                                const struct scales *scales, int32_t a0, int32_t u0, int32_t b0,
+                                int32_t nq, int32_t n_block, int32_t most,
+                                struct weights *weights) {
+    int16_t unit[VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    __mmask16 formed[FOLDQ_VECTORS];
+    __m512i sum[FOLDQ_WEIGHTS];
+    for (int32_t i = 0; i < FOLDQ_WEIGHTS; i++) sum[i] = _mm512_setzero_si512();
+    for (int32_t a = 0; a < nq; a++) {
+        const float *const p = args->p + (int64_t)(a0 + a) * VARVE_TILE_ROWS;
+        formed_rows(p, args->n_row, true, formed);
+        for (int32_t b = 0; b < n_block; b++) {
+            const int32_t i = a * most + b;
+            const float step = unit_steps(scales->d[b0 + b], formed, unit);
+            const __m512i d[2] = {_mm512_load_si512(unit), _mm512_load_si512(unit + 32)};
+            sum[i] = multiply_units(scales->units.p[u0 + a], d, weights->w[i]);
+            weights->step[i] = scales->units.largest[u0 + a] * step;
+            if (quant_has_min(f)) weights->min[i] = sum_of_minima(p, scales->m[b0 + b], formed);
+        }
+    }
+    store_bias(f, weights, sum);
 }
 
 /* The part that all queries share. */
@@ -123,12 +141,7 @@ static void load_scales(const struct varve_fold_args *args, int64_t offset, int6
     __mmask16 valid[FOLDQ_VECTORS];
     valid_rows(args->n_row, valid);
     for (int32_t b = 0; b < n_block; b++) {
-        __m512 unit[FOLDQ_VECTORS];
-        scales->step[b] = unit_steps(scales->d[b], valid, unit);
-        VEC_UNROLL
-        for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-            _mm512_store_ps(scales->d[b] + v * VEC_LANES, unit[v]);
-        }
+        scales->step[b] = unit_steps(scales->d[b], valid, scales->unit[b]);
     }
 }
 
@@ -142,14 +155,6 @@ VEC_INLINE __m512i add_pairs(__m512i sum, __m512i pairs, const int16_t *w) {
 
 /* ---- tiles -------------------------------------------------------------------------------- */
 
-/* 16 columns of o, from their integer sums. */
-VEC_INLINE void store_biased(const enum varve_format f, float *o, float alpha,
-                             const struct weights *weights, int32_t i, __m512i sum) {
-    const bool biased = quant_signed_bias(f) != 0;
-    const __m512i all = biased ? _mm512_add_epi32(sum, _mm512_set1_epi32(weights->bias[i])) : sum;
-    store_sum(o, alpha, weights->step[i], all, quant_has_min(f), weights->min[i]);
-}
-
 /* n_block blocks from column `from` on of nq queries from a0 on, whose weights begin at element
  * `first`. */
 VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_format f, int32_t a0,
@@ -162,12 +167,7 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
     for (int32_t i = 0; i < nq * n_block * 2; i++) sum[i] = _mm512_setzero_si512();
     const int16_t *const w0 = weights->w[first];
     for (int32_t r = 0; r < args->n_row; r += 2) {
-        if (nq < 8 || args->n <= AHEAD_QUERIES) {
-            vec_ahead_step(ahead);
-        } else if (a0 == 0 && from == 0 && r % 8 == 0) {
-            vec_fetch_ahead(&args->ahead, r, 8);
-            vec_prefetch(args->rows, args->n_row, r + 16, 8, 0, quant_row_bytes(f, args->head_dim));
-        }
+        vec_ahead_step(ahead);
         const uint8_t *row0 = args->rows[r] + offset;
         const uint8_t *row1 = args->rows[vec_min_i32(r + 1, args->n_row - 1)] + offset;
         __asm__("" : "+r"(row0), "+r"(row1)); /* one address each, not a sum per block */
@@ -186,17 +186,30 @@ VEC_INLINE void fold_tile(const struct varve_fold_args *args, const enum varve_f
     }
     const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    const float *const alpha = args->alpha + a0;
+    const int64_t ld = args->ld;
+    float *o = args->o + (int64_t)a0 * ld + from;
     VEC_UNROLL
-    for (int32_t i = 0; i < nq * n_block; i++) {
-        const int32_t a = i / n_block, b = i % n_block, at = first + a * most + b;
-        float *const o = args->o + (int64_t)(a0 + a) * args->ld + from + b * VARVE_BLOCK;
-        __m512i x0 = sum[2 * i], x1 = sum[2 * i + 1];
-        if (f == VARVE_FORMAT_Q8_0) {
-            x0 = _mm512_permutex2var_epi32(sum[2 * i], low, sum[2 * i + 1]);
-            x1 = _mm512_permutex2var_epi32(sum[2 * i], high, sum[2 * i + 1]);
+    for (int32_t a = 0; a < nq; a++, o += ld) {
+        const __m512 kept = _mm512_set1_ps(alpha[a]);
+        VEC_UNROLL
+        for (int32_t b = 0; b < n_block; b++) {
+            const int32_t i = 2 * (a * n_block + b), at = first + a * most + b;
+            __m512i x0 = sum[i], x1 = sum[i + 1];
+            if (f == VARVE_FORMAT_Q8_0) {
+                x0 = _mm512_permutex2var_epi32(sum[i], low, sum[i + 1]);
+                x1 = _mm512_permutex2var_epi32(sum[i], high, sum[i + 1]);
+            }
+            if (quant_signed_bias(f) != 0) {
+                const __m512i bias = _mm512_set1_epi32(weights->bias[at]);
+                x0 = _mm512_add_epi32(x0, bias);
+                x1 = _mm512_add_epi32(x1, bias);
+            }
+            const __m512 step = _mm512_set1_ps(weights->step[at]);
+            const __m512 min = quant_has_min(f) ? _mm512_set1_ps(weights->min[at]) : step;
+            store_sum(o + b * VARVE_BLOCK, kept, step, x0, quant_has_min(f), min);
+            store_sum(o + b * VARVE_BLOCK + VEC_LANES, kept, step, x1, quant_has_min(f), min);
         }
-        store_biased(f, o, args->alpha[a0 + a], weights, at, x0);
-        store_biased(f, o + VEC_LANES, args->alpha[a0 + a], weights, at, x1);
     }
 }
 
@@ -210,7 +223,11 @@ VEC_INLINE void fold_queries(const struct varve_fold_args *args, const enum varv
     for (int32_t b0 = 0; b0 < n; b0 += most) {
         const int32_t from = c + b0 * VARVE_BLOCK;
         const int32_t n_here = vec_min_i32(n - b0, most);
-        load_weights(args, f, scales, a0, u0, b0, nq, n_here, most, &weights);
+        if (args->sparse) {
+            load_sparse_weights(args, f, scales, a0, u0, b0, nq, n_here, most, &weights);
+        } else {
+            load_weights(args, f, scales, a0, u0, b0, nq, n_here, most, &weights);
+        }
         int32_t b = 0;
         for (; b + n_block <= n_here; b += n_block) {
             fold_tile(args, f, a0, from + b * VARVE_BLOCK, &weights, b, nq, most, n_block, ahead);
@@ -243,10 +260,7 @@ VEC_INLINE void foldq(const struct varve_fold_args *args, const enum varve_forma
     const int32_t n_tile = args->n >= 8 ? 1 : args->n >= 3 ? 2 : 4;
     struct vec_ahead ahead = vec_ahead_of(&args->ahead, args->rows[0],
                                           vec_parts(args->n_row, 2) * vec_parts(n_block, n_tile));
-    if (args->n > AHEAD_QUERIES) { /* products take most of the time: rows at once, and into L1 */
-        vec_prefetch(args->rows, args->n_row, 0, 16, 0, quant_row_bytes(f, args->head_dim));
-        ahead.n_line = 0;
-    }
+    clear_unread(args->o, args->ld, args->alpha, args->n, args->head_dim);
     for (int32_t a = 0; a < args->n; a += FOLDQ_QUERIES) {
         const int32_t nq = vec_min_i32(args->n - a, FOLDQ_QUERIES);
         load_units(args->p + (int64_t)a * VARVE_TILE_ROWS, nq, args->n_row, &scales.units);

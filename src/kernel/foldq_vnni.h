@@ -9,13 +9,13 @@ enum { FOLDQ_VECTORS = VARVE_TILE_ROWS / VEC_LANES };
 
 /* ---- weights ----------------------------------------------------------------------------
  *
- * A weight is the product of two units: p over the largest p of the query, the same for all blocks,
- * and d over the largest d of the block, times 32767, the same for all queries. */
+ * A weight is the product of two fractions in 16 bits: p over the largest p of the query, the same
+ * for all blocks, and d over the largest d of the block, the same for all queries (kernel.h). */
 
 enum { FOLDQ_QUERIES = 16 };
 
 struct units {
-    float p[FOLDQ_QUERIES][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    int16_t p[FOLDQ_QUERIES][VARVE_TILE_ROWS] __attribute__((aligned(64)));
     float largest[FOLDQ_QUERIES] __attribute__((aligned(64)));
 };
 
@@ -46,6 +46,18 @@ VEC_INLINE __m512i largest_lanes(const __m512 x[FOLDQ_VECTORS]) {
     return _mm512_max_epu32(_mm512_max_epu32(y[0], y[1]), _mm512_max_epu32(y[2], y[3]));
 }
 
+/* 64 values times `factor`, rounded to 16 bits. */
+VEC_INLINE void round_units(const __m512 x[FOLDQ_VECTORS], __m512 factor, int16_t *unit) {
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes that of packs */
+    VEC_UNROLL
+    for (int32_t v = 0; v < FOLDQ_VECTORS; v += 2) {
+        const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(x[v], factor));
+        const __m512i high = _mm512_cvtps_epi32(_mm512_mul_ps(x[v + 1], factor));
+        const __m512i both = _mm512_packs_epi32(low, high);
+        _mm512_store_si512(unit + v * VEC_LANES, _mm512_permutexvar_epi64(order, both));
+    }
+}
+
 /* The units of n queries, up to FOLDQ_QUERIES; 0 past the last row. */
 VEC_INLINE void load_units(const float *p, int32_t n, int32_t n_row, struct units *units) {
     __mmask16 valid[FOLDQ_VECTORS];
@@ -70,34 +82,34 @@ VEC_INLINE void load_units(const float *p, int32_t n, int32_t n_row, struct unit
     }
     /* a NaN passes */
     const __m512 largest = _mm512_max_ps(
-        _mm512_set1_ps(0x1p-126f), _mm512_castsi512_ps(vec_reduce_quarters(all, VEC_MAX_U32)));
+        _mm512_set1_ps(0x1p-100f), _mm512_castsi512_ps(vec_reduce_quarters(all, VEC_MAX_U32)));
     _mm512_store_ps(units->largest, largest);
-    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), largest));
+    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(32767.0f), largest));
     for (int32_t a = 0; a < n; a++) {
-        const __m512 factor = _mm512_set1_ps(inverse[a]);
+        __m512 y[FOLDQ_VECTORS];
         VEC_UNROLL
         for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
             const int32_t at = a * VARVE_TILE_ROWS + v * VEC_LANES;
-            _mm512_store_ps(units->p[a] + v * VEC_LANES,
-                            _mm512_mul_ps(_mm512_maskz_load_ps(valid[v], p + at), factor));
+            y[v] = _mm512_maskz_load_ps(valid[v], p + at);
         }
+        round_units(y, _mm512_set1_ps(inverse[a]), units->p[a]);
     }
 }
 
-/* The units of a block, 0 in rows that are not formed; returns the largest d / 32767. */
-VEC_INLINE float unit_steps(const float *d, const __mmask16 *formed, __m512 unit[FOLDQ_VECTORS]) {
+/* The units of a block, 0 in rows that are not formed; returns the step of a query whose largest p
+ * is 1. */
+VEC_INLINE float unit_steps(const float *d, const __mmask16 *formed, int16_t *unit) {
+    __m512 x[FOLDQ_VECTORS];
     VEC_UNROLL
     for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        unit[v] = _mm512_maskz_load_ps(formed[v], d + v * VEC_LANES);
+        x[v] = _mm512_maskz_load_ps(formed[v], d + v * VEC_LANES);
     }
-    const uint32_t bits = _mm512_reduce_max_epu32(largest_lanes(unit));
+    const uint32_t bits = _mm512_reduce_max_epu32(largest_lanes(x));
     float largest;
     memcpy(&largest, &bits, sizeof largest);
     if (largest < 0x1p-100f) largest = 0x1p-100f; /* not a NaN */
-    const __m512 factor = _mm512_set1_ps(32767.0f / largest);
-    VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) unit[v] = _mm512_mul_ps(unit[v], factor);
-    return largest / 32767.0f;
+    round_units(x, _mm512_set1_ps(32767.0f / largest), unit);
+    return largest * FOLDQ_STEP;
 }
 
 VEC_INLINE float sum_of_minima(const float *p, const float *m, const __mmask16 *formed) {
@@ -110,20 +122,17 @@ VEC_INLINE float sum_of_minima(const float *p, const float *m, const __mmask16 *
     return _mm512_reduce_add_ps(sum);
 }
 
-/* The weights of a query and a block; returns the sums of the lanes. */
-VEC_INLINE __m512i round_weights(const float *p, const __m512 unit[FOLDQ_VECTORS], int16_t *w) {
-    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7); /* undoes that of packs */
-    __m512i i[FOLDQ_VECTORS];
+/* The weights of a query and a block, from the units of both; returns their sums in lanes. */
+VEC_INLINE __m512i multiply_units(const int16_t *p, const __m512i d[2], int16_t *w) {
+    const __m512i one = _mm512_set1_epi16(1);
+    __m512i sum = _mm512_setzero_si512();
     VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v++) {
-        i[v] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(p + v * VEC_LANES), unit[v]));
+    for (int32_t v = 0; v < 2; v++) {
+        const __m512i x = _mm512_mulhrs_epi16(_mm512_load_si512(p + 2 * VEC_LANES * v), d[v]);
+        _mm512_store_si512(w + 2 * VEC_LANES * v, x);
+        sum = _mm512_add_epi32(sum, _mm512_madd_epi16(x, one));
     }
-    VEC_UNROLL
-    for (int32_t v = 0; v < FOLDQ_VECTORS; v += 2) {
-        const __m512i both = _mm512_packs_epi32(i[v], i[v + 1]);
-        _mm512_store_si512(w + v * VEC_LANES, _mm512_permutexvar_epi64(order, both));
-    }
-    return _mm512_add_epi32(_mm512_add_epi32(i[0], i[1]), _mm512_add_epi32(i[2], i[3]));
+    return sum;
 }
 
 /* ---- codes -------------------------------------------------------------------------------- */
@@ -170,13 +179,22 @@ VEC_INLINE void load_pairs(const enum varve_format f, const uint8_t *row0, const
     }
 }
 
-/* 16 columns of o, from their integer sums. Where alpha is 0, o is not read. */
-VEC_INLINE void store_sum(float *o, float alpha, float step, __m512i sum, const bool has_min,
-                          float min) {
-    const __mmask16 kept = alpha == 0.0f ? 0 : 0xFFFF;
-    __m512 x = _mm512_mul_ps(_mm512_set1_ps(alpha), _mm512_maskz_load_ps(kept, o));
-    x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(step), x);
-    if (has_min) x = _mm512_add_ps(x, _mm512_set1_ps(min));
+/* Rows of o that alpha leaves nothing of, 0 to begin with: so that tiles can read o always. */
+VEC_INLINE void clear_unread(float *o, int64_t ld, const float *alpha, int32_t n,
+                             int32_t head_dim) {
+    for (int32_t a = 0; a < n; a++) {
+        for (int32_t c = 0; c < head_dim && alpha[a] == 0.0f; c += VEC_LANES) {
+            _mm512_store_ps(o + a * ld + c, _mm512_setzero_ps());
+        }
+    }
+}
+
+/* 16 columns of o, from their integer sums. */
+VEC_INLINE void store_sum(float *o, __m512 alpha, __m512 step, __m512i sum, const bool has_min,
+                          __m512 min) {
+    __m512 x = _mm512_mul_ps(alpha, _mm512_load_ps(o));
+    x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), step, x);
+    if (has_min) x = _mm512_add_ps(x, min);
     _mm512_store_ps(o, x);
 }
 

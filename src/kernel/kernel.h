@@ -95,12 +95,14 @@ struct varve_fold_args {
 typedef void varve_fold_fn(const struct varve_fold_args *args);
 
 /* foldq: fold in class q8, for quantized formats. No p is negative. Per query and block of 32
- * columns, with P = max(largest p[a][r], 2^-126) and D = max(largest |d_r|, 2^-100) of the rows of
+ * columns, with P = max(largest p[a][r], 2^-100) and D = max(largest |d_r|, 2^-100) of the rows of
  * which a term is formed,
- *     w_r  = nearest-even((p[a][r] * (1 / P)) * (d_r * (32767 / D))),   step = P * (D / 32767),
+ *     u_r  = nearest-even(p[a][r] * (32767 / P)),   t_r = nearest-even(d_r * (32767 / D)),
+ *     w_r  = floor(u_r t_r / 2^15 + 1/2),           step = P * (D * FOLDQ_STEP),
  *     o    = alpha * o + step * (sum of w_r * q_r) + (sum of p[a][r] * m_r),
  * the sum of w q an exact integer below 2^31. Every ISA gives the same w. Where some p or d is NaN
  * or some d infinite, the 32 columns are NaN or infinite. All else as fold. */
+#define FOLDQ_STEP (32768.0f / (32767.0f * 32767.0f))
 typedef void varve_foldq_fn(const struct varve_fold_args *args);
 
 /* unpackk: a block of K rows, decoded and transposed: column r of t is row r.

@@ -68,25 +68,27 @@ VEC_INLINE void multiply(const struct bytes *bytes, uint32_t quad[VARVE_TILE_ROW
 /* Blocks of columns whose codes are packed once for all queries. */
 enum { SLAB = 4 };
 
-/* n queries from a0 on and the columns of block b. */
+/* n queries from a0 on and the columns of block b0 + b. */
 VEC_INLINE void fold_group(const struct varve_packfold_args *args, const struct units *units,
-                           int32_t a0, int32_t n, int32_t b,
+                           const struct steps *steps, int32_t a0, int32_t n, int32_t b0, int32_t b,
                            uint32_t quad[VARVE_TILE_ROWS / 4][VARVE_BLOCK], const bool sparse,
                            const bool has_min) {
     struct weights weights;
     struct bytes bytes;
     int32_t sum[2][GROUP][VARVE_BLOCK] __attribute__((aligned(64)));
-    weigh(args, units, a0, n, b, sparse, has_min, &weights);
+    weigh(args, units, steps, a0, n, b0, b, sparse, has_min, &weights);
     split_weights(&weights, n, &bytes);
     multiply(&bytes, quad, sum);
     for (int32_t a = 0; a < n; a++) {
-        float *const o = args->o + (int64_t)(a0 + a) * args->ld + b * VARVE_BLOCK;
-        const float min = has_min ? weights.min[a] : 0;
+        float *const o = args->o + (int64_t)(a0 + a) * args->ld + (b0 + b) * VARVE_BLOCK;
+        const __m512 alpha = _mm512_set1_ps(args->alpha[a0 + a]);
+        const __m512 step = _mm512_set1_ps(weights.step[a]);
+        const __m512 min = has_min ? _mm512_set1_ps(weights.min[a]) : step;
         VEC_UNROLL
         for (int32_t c = 0; c < VARVE_BLOCK; c += VEC_LANES) {
             const __m512i high = _mm512_slli_epi32(_mm512_load_si512(sum[0][a] + c), 8);
             const __m512i both = _mm512_add_epi32(high, _mm512_load_si512(sum[1][a] + c));
-            store_sum(o + c, args->alpha[a0 + a], weights.step[a], both, has_min, min);
+            store_sum(o + c, alpha, step, both, has_min, min);
         }
     }
 }
@@ -95,21 +97,24 @@ VEC_INLINE void packfold(const struct varve_packfold_args *args, const bool spar
                          const bool has_min) {
     uint32_t quad[SLAB][VARVE_TILE_ROWS / 4][VARVE_BLOCK] __attribute__((aligned(64)));
     struct units units;
+    struct steps steps;
     const int32_t n_block = args->head_dim / VARVE_BLOCK;
     struct amx_config config = amx_config_of(vec_min_i32(args->n, AMX_ROWS), AMX_ROW_BYTES);
     AMX_BEGIN(&config);
+    clear_unread(args->o, args->ld, args->alpha, args->n, args->head_dim);
     for (int32_t b0 = 0; b0 < n_block; b0 += SLAB) {
-        const int32_t b1 = vec_min_i32(b0 + SLAB, n_block);
-        for (int32_t b = b0; b < b1; b++) {
-            pack_quads(args->x + (int64_t)b * VARVE_TILE_ROWS / 2 * VARVE_BLOCK, args->n_row,
-                       quad[b - b0]);
+        const int32_t n_here = vec_min_i32(n_block - b0, SLAB);
+        if (!sparse) load_steps(args, b0, n_here, &steps);
+        for (int32_t b = 0; b < n_here; b++) {
+            pack_quads(args->x + (int64_t)(b0 + b) * VARVE_TILE_ROWS / 2 * VARVE_BLOCK, args->n_row,
+                       quad[b]);
         }
         for (int32_t a0 = 0; a0 < args->n; a0 += GROUP) {
             const int32_t n = vec_min_i32(args->n - a0, GROUP);
             amx_fit(&config, n, AMX_ROW_BYTES);
             load_units(args->p + (int64_t)a0 * VARVE_TILE_ROWS, n, args->n_row, &units);
-            for (int32_t b = b0; b < b1; b++) {
-                fold_group(args, &units, a0, n, b, quad[b - b0], sparse, has_min);
+            for (int32_t b = 0; b < n_here; b++) {
+                fold_group(args, &units, &steps, a0, n, b0, b, quad[b], sparse, has_min);
             }
         }
     }

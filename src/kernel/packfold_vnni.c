@@ -24,14 +24,15 @@ VEC_INLINE void fold_tile(const struct varve_packfold_args *args, int32_t a0, in
         x += VARVE_BLOCK;
         w += 2;
     }
-    float *o = args->o + (int64_t)(a0 + a) * args->ld + b * VARVE_BLOCK;
+    const float *const alpha = args->alpha + a0 + a, *const step = weights->step + a;
+    const int64_t ld = args->ld;
+    float *o = args->o + (a0 + a) * ld + b * VARVE_BLOCK;
     VEC_UNROLL
-    for (int32_t i = 0; i < nq; i++) {
-        const float alpha = args->alpha[a0 + a + i], step = weights->step[a + i];
-        const float min = has_min ? weights->min[a + i] : 0;
-        store_sum(o, alpha, step, sum[2 * i], has_min, min);
-        store_sum(o + VEC_LANES, alpha, step, sum[2 * i + 1], has_min, min);
-        o += args->ld;
+    for (int32_t i = 0; i < nq; i++, o += ld) {
+        const __m512 kept = _mm512_set1_ps(alpha[i]), unit = _mm512_set1_ps(step[i]);
+        const __m512 min = has_min ? _mm512_set1_ps(weights->min[a + i]) : unit;
+        store_sum(o, kept, unit, sum[2 * i], has_min, min);
+        store_sum(o + VEC_LANES, kept, unit, sum[2 * i + 1], has_min, min);
     }
 }
 
@@ -51,19 +52,26 @@ VEC_INLINE void fold_queries(const struct varve_packfold_args *args, int32_t a0,
     }
 }
 
-/* Queries outermost: their weights, p and o stay in L1 beside the block. */
+/* Queries outermost: their weights, p and o stay in L1 beside the blocks. */
 VEC_INLINE void packfold(const struct varve_packfold_args *args, const bool sparse,
                          const bool has_min) {
+    const int32_t n_block = args->head_dim / VARVE_BLOCK;
     struct weights weights;
     struct units units;
-    for (int32_t a0 = 0; a0 < args->n; a0 += GROUP) {
-        const int32_t n = vec_min_i32(args->n - a0, GROUP);
-        load_units(args->p + (int64_t)a0 * VARVE_TILE_ROWS, n, args->n_row, &units);
-        const int32_t first = n <= TILE ? n : (n + 1) / 2;
-        for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
-            weigh(args, &units, a0, n, b, sparse, has_min, &weights);
-            fold_queries(args, a0, 0, first, b, &weights, has_min);
-            if (first < n) fold_queries(args, a0, first, n - first, b, &weights, has_min);
+    struct steps steps;
+    clear_unread(args->o, args->ld, args->alpha, args->n, args->head_dim);
+    for (int32_t b0 = 0; b0 < n_block; b0 += PACKFOLD_BLOCKS) {
+        const int32_t n_here = vec_min_i32(n_block - b0, PACKFOLD_BLOCKS);
+        if (!sparse) load_steps(args, b0, n_here, &steps);
+        for (int32_t a0 = 0; a0 < args->n; a0 += GROUP) {
+            const int32_t n = vec_min_i32(args->n - a0, GROUP);
+            load_units(args->p + (int64_t)a0 * VARVE_TILE_ROWS, n, args->n_row, &units);
+            const int32_t first = n <= TILE ? n : (n + 1) / 2;
+            for (int32_t b = 0; b < n_here; b++) {
+                weigh(args, &units, &steps, a0, n, b0, b, sparse, has_min, &weights);
+                fold_queries(args, a0, 0, first, b0 + b, &weights, has_min);
+                if (first < n) fold_queries(args, a0, first, n - first, b0 + b, &weights, has_min);
+            }
         }
     }
 }

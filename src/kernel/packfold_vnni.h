@@ -14,21 +14,44 @@ struct weights {
     float min[GROUP]; /* sum of p m */
 };
 
-/* n queries from a0 on, whose units are given. */
-VEC_INLINE void weigh(const struct varve_packfold_args *args, const struct units *units, int32_t a0,
-                      int32_t n, int32_t b, const bool sparse, const bool has_min,
-                      struct weights *weights) {
+/* Blocks of columns whose units are kept while queries pass. */
+enum { PACKFOLD_BLOCKS = 16 };
+
+struct steps {
+    int16_t unit[PACKFOLD_BLOCKS][VARVE_TILE_ROWS] __attribute__((aligned(64)));
+    float step[PACKFOLD_BLOCKS]; /* of queries whose largest p is 1 */
+};
+
+/* Of n blocks from b0 on; in a sparse fold each query has its own. */
+VEC_INLINE void load_steps(const struct varve_packfold_args *args, int32_t b0, int32_t n,
+                           struct steps *steps) {
+    __mmask16 valid[FOLDQ_VECTORS];
+    valid_rows(args->n_row, valid);
+    for (int32_t b = 0; b < n; b++) {
+        steps->step[b] =
+            unit_steps(args->dv + (int64_t)(b0 + b) * VARVE_TILE_ROWS, valid, steps->unit[b]);
+    }
+}
+
+/* n queries from a0 on, whose units are given, and block b0 + b. */
+VEC_INLINE void weigh(const struct varve_packfold_args *args, const struct units *units,
+                      const struct steps *steps, int32_t a0, int32_t n, int32_t b0, int32_t b,
+                      const bool sparse, const bool has_min, struct weights *weights) {
     const float *const p = args->p + (int64_t)a0 * VARVE_TILE_ROWS;
-    const int64_t at = (int64_t)b * VARVE_TILE_ROWS;
+    const int64_t at = (int64_t)(b0 + b) * VARVE_TILE_ROWS;
+    int16_t own[VARVE_TILE_ROWS] __attribute__((aligned(64)));
     __mmask16 formed[FOLDQ_VECTORS];
-    __m512 unit[FOLDQ_VECTORS];
-    float step = 0;
+    __m512i d[2] = {_mm512_load_si512(steps->unit[b]), _mm512_load_si512(steps->unit[b] + 32)};
+    float step = steps->step[b];
+    if (!sparse) valid_rows(args->n_row, formed);
     for (int32_t a = 0; a < n; a++) {
-        if (sparse || a == 0) {
-            formed_rows(p + a * VARVE_TILE_ROWS, args->n_row, sparse, formed);
-            step = unit_steps(args->dv + at, formed, unit);
+        if (sparse) {
+            formed_rows(p + a * VARVE_TILE_ROWS, args->n_row, true, formed);
+            step = unit_steps(args->dv + at, formed, own);
+            d[0] = _mm512_load_si512(own);
+            d[1] = _mm512_load_si512(own + 32);
         }
-        (void)round_weights(units->p[a], unit, weights->w[a]);
+        (void)multiply_units(units->p[a], d, weights->w[a]);
         weights->step[a] = units->largest[a] * step;
         if (has_min) {
             weights->min[a] = sum_of_minima(p + a * VARVE_TILE_ROWS, args->mv + at, formed);

@@ -40,10 +40,10 @@ static inline double tol_fold(int64_t n_row, double sum_abs) {
     return (double)(n_row + 6) * TOL_U * sum_abs + (double)(n_row + 1) * TOL_TINY;
 }
 
-/* What rounding the weights of a block adds to a column of foldq: each is off by half a step at
- * most, and by the roundings of p / P, of 32767 d / D and of their product, together 5 u of at most
- * 32767 steps, which is far below another half. (NUMERICS "weights in 16 bits") */
-static inline double tol_foldq(double step, double sum_abs_q) { return step * sum_abs_q; }
+/* What rounding the weights of a block adds to a column of foldq: the fractions of p and of d and
+ * their product are each off by half a step at most, and by roundings in F32 of together 5 u of at
+ * most 32767 steps, which is far below another half. (NUMERICS "weights in 16 bits") */
+static inline double tol_foldq(double step, double sum_abs_q) { return 2 * step * sum_abs_q; }
 
 /* Decoded value with a minimum: two roundings, or one with FMA. (NUMERICS "decode") */
 static inline double tol_decode(double abs_dq, double abs_m) {
