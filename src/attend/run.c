@@ -341,6 +341,24 @@ static struct varve_ahead ahead_of(const struct coming *of, int32_t head) {
     return rows_of(of, of->next, 0, of->next->n, 0, 1);
 }
 
+/* What to fetch while K is scored and while V is folded. */
+struct hints {
+    struct varve_ahead k, v;
+    const uint8_t *rows[2 * VARVE_TILE_ROWS];
+};
+
+/* Lines come at a steady pace. Packing K has no time for hints and scores of packed K take a third
+ * of what the fold takes, so that asks for half of the rows of K, too, and before those of V. */
+static void share_hints(struct hints *hints) {
+    struct varve_ahead *const k = &hints->k, *const v = &hints->v;
+    if (k->bytes != v->bytes) return;
+    const int32_t kept = k->n / 2, moved = k->n - kept;
+    for (int32_t r = 0; r < moved; r++) hints->rows[r] = k->rows[kept + r] + k->offset;
+    for (int32_t r = 0; r < v->n; r++) hints->rows[moved + r] = v->rows[r] + v->offset;
+    *v = (struct varve_ahead){hints->rows, 0, moved + v->n, v->bytes};
+    k->n = kept;
+}
+
 /* The block for all KV heads of the task, before the next block: the heads of a row lie next to
  * each other in an engine's cache. Quantized K: a few heads at a time, so that softmax has queries
  * enough to work at while others wait for a result. Floats wait for memory, which softmax does not
@@ -351,21 +369,29 @@ static void attend_part(const struct task *task, const struct varve_block *block
     const struct varve_segment *s = block->segment;
     const struct coming k = coming_of(task, block, next, false);
     const struct coming v = coming_of(task, block, next, true);
-    const int32_t step = varve_k_is_q8(plan, s->k_format) ? plan->n_head_step : 1;
+    const bool packed = (plan->k_packed & ~plan->k_direct) >> s->k_format & 1;
+    const int32_t step = varve_k_is_q8(plan, s->k_format) && !packed ? plan->n_head_step : 1;
     const size_t head_scores = (size_t)task->n * VARVE_TILE_ROWS;
     const uint8_t *rows[VARVE_TILE_ROWS];
+    struct hints hints;
     for (int32_t head0 = 0, end; head0 < plan->n_head_task; head0 = end) {
         end = head0 + step;
         if (end > plan->n_head_task) end = plan->n_head_task;
         for (int32_t head = head0; head < end; head++) {
+            hints.k = ahead_of(&k, head);
+            if (packed) {
+                hints.v = ahead_of(&v, head);
+                share_hints(&hints);
+            }
             head_rows(block->k, block->n, (task->head_kv0 + head) * s->k_head_stride, rows);
-            score_block(task, block, head, rows, ahead_of(&k, head),
+            score_block(task, block, head, rows, hints.k,
                         task->s + (size_t)(head - head0) * head_scores);
         }
         softmax_block(task, block, head0, end);
         for (int32_t head = head0; head < end; head++) {
+            if (!packed) hints.v = ahead_of(&v, head);
             head_rows(block->v, block->n, (task->head_kv0 + head) * s->v_head_stride, rows);
-            fold_block(task, block, head, rows, ahead_of(&v, head),
+            fold_block(task, block, head, rows, hints.v,
                        task->s + (size_t)(head - head0) * head_scores);
         }
     }

@@ -29,11 +29,10 @@ static void score_packed(const struct task *task, const struct varve_block *bloc
                                           .rows = rows,
                                           .x = (uint32_t *)(void *)task->k_tile,
                                           .dk = task->k_d,
-                                          .mk = task->k_m,
-                                          .ahead = ahead};
+                                          .mk = task->k_m};
     if (!task->unpacked) kernels->packk[traits->format].run(&pack);
     const struct varve_packscore_args args = {
-        queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, s};
+        queries, pack.x, pack.dk, traits->has_min ? pack.mk : NULL, block->n, s, ahead};
     kernels->packscore.run(&args);
 }
 

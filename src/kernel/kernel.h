@@ -132,7 +132,6 @@ struct varve_packk_args {
     uint32_t *x; /* [DK / 4][VARVE_TILE_ROWS] */
     float *dk;   /* [DK / 32][VARVE_TILE_ROWS] */
     float *mk;
-    struct varve_ahead ahead;
 };
 typedef void varve_packk_fn(const struct varve_packk_args *args);
 
@@ -180,7 +179,8 @@ struct varve_packscore_args {
     const uint32_t *x; /* as packk wrote them */
     const float *dk, *mk;
     int32_t n_row;
-    float *s; /* [n][VARVE_TILE_ROWS] */
+    float *s;                 /* [n][VARVE_TILE_ROWS] */
+    struct varve_ahead ahead; /* rows of K: packing has no time for them */
 };
 typedef void varve_packscore_fn(const struct varve_packscore_args *args);
 

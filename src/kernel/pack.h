@@ -11,7 +11,6 @@ VEC_INLINE void packk(const struct varve_packk_args *args, const enum varve_form
     const uint8_t *spare[VEC_LANES];
     const vec_i32 more = vec_all_i32((int32_t)((uint32_t)(128 - quant_bias(f)) * 0x01010101u));
     for (int32_t r = 0; r < (args->n_row + 15) / 16 * 16; r += VEC_LANES) {
-        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
         const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
         const vec_mask valid = vec_first(args->n_row - r);
         for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
@@ -42,7 +41,8 @@ VEC_INLINE void packk(const struct varve_packk_args *args, const enum varve_form
 /* nq queries x nv vectors of rows: integer sums of a block stay in registers, and with 32 of them
  * the sums of the row too. */
 VEC_INLINE void score_tile(const struct varve_packscore_args *args, int32_t a0, int32_t r,
-                           const int32_t nq, const int32_t nv) {
+                           const int32_t nq, const int32_t nv, const bool fetch,
+                           struct vec_ahead *ahead) {
     const struct varve_queries *const q = args->q;
     vec_f32 sum[8];
     VEC_UNROLL
@@ -63,6 +63,7 @@ VEC_INLINE void score_tile(const struct varve_packscore_args *args, int32_t a0, 
         VEC_UNROLL
         for (int32_t j = 0; j < VARVE_BLOCK / 4; j++) {
             vec_i32 k[4];
+            if (fetch) vec_ahead_step(ahead);
             VEC_UNROLL
             for (int32_t v = 0; v < nv; v++) {
                 k[v] = vec_load_i32(x + j * VARVE_TILE_ROWS + v * VEC_LANES);
@@ -102,25 +103,34 @@ VEC_INLINE void score_tile(const struct varve_packscore_args *args, int32_t a0, 
     }
 }
 
-VEC_INLINE void score_rows(const struct varve_packscore_args *args, int32_t r, const int32_t nv) {
+/* The first queries fetch ahead. */
+VEC_INLINE void score_rows(const struct varve_packscore_args *args, int32_t r, const int32_t nv,
+                           struct vec_ahead *ahead) {
     int32_t a = 0;
-    for (; a + 2 <= args->q->n; a += 2) score_tile(args, a, r, 2, nv);
-    if (a < args->q->n) score_tile(args, a, r, 1, nv);
+    for (; a + 2 <= vec_min_i32(args->q->n, AHEAD_QUERIES); a += 2) {
+        score_tile(args, a, r, 2, nv, true, ahead);
+    }
+    for (; a + 2 <= args->q->n; a += 2) score_tile(args, a, r, 2, nv, false, ahead);
+    if (a < args->q->n) score_tile(args, a, r, 1, nv, true, ahead);
 }
 
 VEC_INLINE void packscore(const struct varve_packscore_args *args) {
     enum { MOST = 4, STEP = MOST * VEC_LANES };
+    const int32_t n_tile = vec_parts(vec_min_i32(args->q->n, AHEAD_QUERIES), 2);
+    struct vec_ahead ahead =
+        vec_ahead_of(&args->ahead, (const uint8_t *)args->x,
+                     vec_parts(args->n_row, STEP) * n_tile * args->q->n_block * VARVE_BLOCK / 4);
     VEC_UNROLL
     for (int32_t r = 0; r < VARVE_TILE_ROWS; r += STEP) { /* constant: rows become displacements */
         const int32_t n = (args->n_row - r + VEC_LANES - 1) / VEC_LANES;
         if (n >= MOST) {
-            score_rows(args, r, MOST);
+            score_rows(args, r, MOST, &ahead);
         } else if (n == 3) {
-            score_rows(args, r, 3);
+            score_rows(args, r, 3, &ahead);
         } else if (n == 2) {
-            score_rows(args, r, 2);
+            score_rows(args, r, 2, &ahead);
         } else if (n == 1) {
-            score_rows(args, r, 1);
+            score_rows(args, r, 1, &ahead);
         }
     }
 }

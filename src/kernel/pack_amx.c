@@ -63,6 +63,7 @@ VEC_INLINE void score_rows(const struct varve_packscore_args *args, const int32_
     const struct varve_queries *const q = args->q;
     struct amx_config config = amx_config_of(vec_min_i32(q->n, AMX_ROWS), VARVE_BLOCK);
     AMX_BEGIN(&config);
+    vec_fetch_ahead(&args->ahead, 0, args->ahead.n);
     for (int32_t a = 0; a < q->n; a += AMX_ROWS) {
         const int32_t n = vec_min_i32(q->n - a, AMX_ROWS);
         amx_fit(&config, n, VARVE_BLOCK);

@@ -52,6 +52,7 @@ VEC_INLINE void score_tile(const struct varve_packscore_args *args, int32_t a0, 
 
 VEC_INLINE void score(const struct varve_packscore_args *args, const bool has_min) {
     const int32_t n = args->q->n;
+    vec_fetch_ahead(&args->ahead, 0, args->ahead.n);
     for (int32_t r = 0; r < args->n_row; r += 16) {
         for (int32_t b = 0; b < args->q->n_block; b++) {
             int32_t a = 0;

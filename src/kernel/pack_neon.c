@@ -10,7 +10,6 @@ VEC_INLINE void packk(const struct varve_packk_args *args, const enum varve_form
     const uint8_t *spare[VEC_LANES];
     const int32x4_t flip = vreinterpretq_s32_u8(vdupq_n_u8(128));
     for (int32_t r = 0; r < (args->n_row + 15) / 16 * 16; r += VEC_LANES) {
-        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
         const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
         for (int32_t b = 0; b < args->head_dim / VARVE_BLOCK; b++) {
             const int64_t offset = (int64_t)b * quant_bytes(f);

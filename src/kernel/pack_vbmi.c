@@ -43,9 +43,6 @@ VEC_INLINE void packk(const struct varve_packk_args *args, const enum varve_form
     }
     for (int32_t r = 0; r < args->n_row; r += VEC_LANES) {
         const uint8_t *const *rows = vec_rows(args->rows, args->n_row, r, spare);
-        vec_fetch_ahead(&args->ahead, r, VEC_LANES);
-        vec_prefetch(args->rows, args->n_row, r + VEC_LANES, VEC_LANES, 0,
-                     quant_row_bytes(f, args->head_dim));
         for (int32_t p = 0; p < args->head_dim / PAIR_VALUES; p++) {
             pack_pair(args, f, rows, r, p);
         }

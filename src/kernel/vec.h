@@ -36,10 +36,11 @@ VEC_INLINE void vec_prefetch(const uint8_t *const *rows, int32_t n_row, int32_t 
     }
 }
 
-/* Fetches rows from .. from + n - 1 of the next block, into L2: in L1 they would push out this one.
- */
+/* Fetches rows from .. from + n - 1 of what comes next, into L2: in L1 they would push out what is
+ * at hand. Of more than a block two for each. */
 VEC_INLINE void vec_fetch_ahead(const struct varve_ahead *ahead, int32_t from, int32_t n) {
-    for (int32_t r = from; r < vec_min_i32(from + n, ahead->n); r++) {
+    const int32_t each = ahead->n > VARVE_TILE_ROWS ? 2 : 1;
+    for (int32_t r = each * from; r < vec_min_i32(each * (from + n), ahead->n); r++) {
         const char *const row = (const char *)ahead->rows[r] + ahead->offset;
         for (int32_t at = 0; at < ahead->bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
     }

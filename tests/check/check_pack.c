@@ -93,7 +93,8 @@ static void run_score(struct check *check, const struct check_line *line, int32_
     score_create(&score, check, format, n_row);
     const struct varve_queries *const q = &score.q;
     const struct pack pack = pack_rows(&score.rows, check->scalar->packk[format->format].run);
-    struct varve_packscore_args args = {q, pack.x, pack.dk, pack.mk, n_row, score.scalar};
+    struct varve_packscore_args args = {
+        .q = q, .x = pack.x, .dk = pack.dk, .mk = pack.mk, .n_row = n_row, .s = score.scalar};
     check->scalar->packscore.run(&args);
     args.s = score.s;
     ((varve_packscore_fn *)line->run)(&args);
@@ -118,8 +119,12 @@ static void bench_score(struct check *check, const struct check_line *line) {
     struct score_case score;
     score_bench(&score, check, varve_format_traits(VARVE_FORMAT_Q8_0), n);
     const struct pack pack = pack_rows(&score.rows, check->scalar->packk[VARVE_FORMAT_Q8_0].run);
-    const struct varve_packscore_args args = {&score.q, pack.x,          pack.dk,
-                                              pack.mk,  VARVE_TILE_ROWS, score.s};
+    const struct varve_packscore_args args = {.q = &score.q,
+                                              .x = pack.x,
+                                              .dk = pack.dk,
+                                              .mk = pack.mk,
+                                              .n_row = VARVE_TILE_ROWS,
+                                              .s = score.s};
     check_bench(check, line, (check_fn *)check->scalar->packscore.run, call_score, &args,
                 BENCH_D * VARVE_TILE_ROWS, n * VARVE_TILE_ROWS * BENCH_D);
     score_destroy(&score);
