@@ -22,8 +22,13 @@
 #define TILE_QUERIES 128
 #define TILE_QUERIES_MOST 512
 #define CHUNK_ROWS_MIN 256 /* below, merging costs more than it brings */
-#define CHUNK_ROWS 512     /* enough to forget how a chunk begins; smaller ones for 16 chunks */
+/* Enough to forget how a chunk begins and ends; smaller ones for 16 chunks, or 8 where a row takes
+ * many products. */
+#define CHUNK_ROWS 1024
+#define CHUNK_PARTS 16
+#define CHUNK_PARTS_SLOW 8
 #define CHUNKS_MAX 64
+#define WORKER_TASKS 2  /* each thread wants more: KV heads are shared out as well */
 #define TASKS_WANTED 32 /* tiled problems with fewer tasks are split over KV as well */
 #define MERGE_RECORDS 4 /* records per task of phase 1 */
 
@@ -117,6 +122,23 @@ static enum varve_status add_segments(struct varve_plan *plan, const struct varv
     return VARVE_OK;
 }
 
+static int64_t task_count(const struct varve_plan *plan) {
+    const struct varve_attention *a = &plan->attention;
+    return a->n_batch * plan->n_tile * (a->n_head_kv / plan->n_head_task) * plan->n_chunk;
+}
+
+/* KV heads that a task takes: all of them, unless that leaves threads without work. Heads do not
+ * meet in any sum, so results do not depend on it. */
+static void share_heads(struct varve_plan *plan) {
+    const int32_t n_head = plan->attention.n_head_kv;
+    int32_t n = n_head;
+    while (n > 1 && task_count(plan) < (int64_t)WORKER_TASKS * plan->n_worker) {
+        do n--;
+        while (n_head % n != 0);
+        plan->n_head_task = n;
+    }
+}
+
 /* Query tiles and KV chunks, from the shape alone (promise 3). */
 static void cut(struct varve_plan *plan) {
     const struct varve_attention *a = &plan->attention;
@@ -132,23 +154,26 @@ static void cut(struct varve_plan *plan) {
     if (few || plan->tile_query > a->n_query) plan->tile_query = a->n_query;
     if (plan->tile_query < 1) plan->tile_query = 1;
     plan->n_tile = (a->n_query + plan->tile_query - 1) / plan->tile_query;
-    const int64_t step = SOFTMAX_QUERIES / (plan->tile_query * plan->group);
-    plan->n_head_step = step < 1 ? 1 : step < plan->n_head_task ? (int32_t)step : plan->n_head_task;
 
-    const int64_t n_task = a->n_batch * plan->n_tile * (a->n_head_kv / plan->n_head_task);
+    plan->n_chunk = 1;
+    const int64_t n_task = task_count(plan);
     int64_t n_chunk = few ? CHUNKS_MAX : (TASKS_WANTED + n_task - 1) / (n_task > 0 ? n_task : 1);
     if (n_chunk < 1) n_chunk = 1;
     int64_t rows = (plan->n_row + n_chunk - 1) / n_chunk;
     if (few && rows < CHUNK_ROWS) {
-        const int64_t sixteenth = (plan->n_row + 15) / 16;
-        rows = sixteenth < CHUNK_ROWS ? sixteenth : CHUNK_ROWS;
+        const int64_t n_part = n > DIRECT_SCORES ? CHUNK_PARTS_SLOW : CHUNK_PARTS;
+        const int64_t part = (plan->n_row + n_part - 1) / n_part;
+        rows = part < CHUNK_ROWS ? part : CHUNK_ROWS;
     }
     rows = (rows + VARVE_TILE_ROWS - 1) / VARVE_TILE_ROWS * VARVE_TILE_ROWS;
     plan->chunk_rows = rows > CHUNK_ROWS_MIN ? rows : CHUNK_ROWS_MIN;
     plan->n_chunk = plan->n_row <= plan->chunk_rows
                         ? 1
                         : (plan->n_row + plan->chunk_rows - 1) / plan->chunk_rows;
-    plan->n_task[0] = n_task * plan->n_chunk;
+    if (few) share_heads(plan);
+    const int64_t step = SOFTMAX_QUERIES / (plan->tile_query * plan->group);
+    plan->n_head_step = step < 1 ? 1 : step < plan->n_head_task ? (int32_t)step : plan->n_head_task;
+    plan->n_task[0] = task_count(plan);
     const int64_t n_record = a->n_batch * a->n_query * a->n_head;
     plan->partials = plan->n_chunk > 1 || a->partials;
     plan->n_task[1] =
