@@ -127,7 +127,7 @@ def run_once(args, cell, variant):
 
 
 def run_part(args, cell, variant, command):
-    drop = ("VARVE_", "LLAMA_ARG_", "GGML_", "OMP_")
+    drop = ("VARVE_", "LLAMA_ARG_", "GGML_", "OMP_", "GLIBC_TUNABLES")
     env = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, env=env, check=False)

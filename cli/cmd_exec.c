@@ -35,7 +35,8 @@ static const char doc[] =
     "One line on stderr says that varve took hold, after attention has been computed, or why it "
     "could not. Cache types reach the program as LLAMA_ARG_CACHE_TYPE_K and _V, and llama-bench "
     "as arguments; options of the program itself come first.\n\n"
-    "Environment: VARVE_DISABLE=1 turns varve off, VARVE_TRACE=1 shows plans and counters.\n\n"
+    "Environment: VARVE_DISABLE=1 turns varve off, VARVE_TRACE=1 shows plans and counters, "
+    "GLIBC_TUNABLES=glibc.malloc.hugetlb=0 keeps the program to small pages.\n\n"
     "Exit code: that of the command; 125 when it could not be prepared, 126 when it cannot be "
     "executed, 127 when it was not found.";
 
@@ -252,7 +253,7 @@ static bool prepend_preload(const char *preload) {
 static bool set_environment(const struct exec_args *args, const char *plugin, const char *preload) {
     char pid[32];
     snprintf(pid, sizeof(pid), "%ld", (long)getpid()); /* exec keeps it */
-    return set_backend_path(plugin) && prepend_preload(preload) &&
+    return set_backend_path(plugin) && prepend_preload(preload) && launch_large_pages() &&
            launch_set("VARVE_PLUGIN", plugin) && launch_set("VARVE_EXEC_PID", pid) &&
            (args->isa == NULL || launch_set("VARVE_ISA", args->isa)) &&
            (args->arithmetic == NULL || launch_set("VARVE_CLASS", args->arithmetic)) &&

@@ -1,8 +1,6 @@
 /* Subcommands that are programs of their own beside this one, because they need what it does not
  * link: llama.cpp's libraries (varve-run, varve-plan, varve-eval), ggml's (varve-bench), the kernel
- * checker
- * (varve-verify).
- */
+ * checker (varve-verify). */
 #include "args.h"
 #include "launch.h"
 
@@ -20,6 +18,9 @@ static int become(const char *program, char **argv, const char *needs) {
     /* Under `varve exec` the preloaded library would load the plug-in; varve-run does that itself,
      * into some of its processes only, and the others have no use for it. */
     unsetenv("VARVE_PLUGIN");
+    if (!launch_large_pages()) {
+        return EXIT_LAUNCHER;
+    }
     execv(path, argv); /* with argv[0] as in "varve run", the name in its messages */
     cli_say("%s: %s", path, strerror(errno));
     return EXIT_NOT_EXECUTABLE;

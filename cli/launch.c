@@ -92,3 +92,20 @@ bool launch_set_tiers(const struct launch_tiers *tiers) {
     return (tiers->tiers == NULL || launch_set("VARVE_TIERS", tiers->tiers)) &&
            set_number("VARVE_SINKS", tiers->n_sink) && set_number("VARVE_HOT_MAX", tiers->hot_max);
 }
+
+bool launch_large_pages(void) {
+    static const char name[] = "glibc.malloc.hugetlb";
+    const char *old = getenv("GLIBC_TUNABLES");
+    if (old != NULL && strstr(old, name) != NULL) {
+        return true; /* the user's choice, or an exec within an exec */
+    }
+    char *all = NULL;
+    const bool some = old != NULL && old[0] != '\0';
+    if (asprintf(&all, "%s%s%s=1", some ? old : "", some ? ":" : "", name) < 0) {
+        cli_say("out of memory");
+        return false;
+    }
+    const bool ok = launch_set("GLIBC_TUNABLES", all);
+    free(all);
+    return ok;
+}

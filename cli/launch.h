@@ -1,4 +1,4 @@
-/* What `varve exec` and `varve run` share: where our own files are, and the plug-in's environment.
+/* What `varve exec` and the programs beside it share: where our own files are, and the environment.
  * Failures are said in one line. */
 #ifndef VARVE_CLI_LAUNCH_H
 #define VARVE_CLI_LAUNCH_H
@@ -23,5 +23,9 @@ bool launch_find_program(const char *name, const char *needs, char *path, size_t
 
 bool launch_set(const char *name, const char *value);
 bool launch_set_tiers(const struct launch_tiers *tiers);
+
+/* Large allocations of the program, the KV cache among them, in pages of 2 MiB where the system
+ * lends them (madvise by malloc; another C library takes no notice): docs/performance.md 2. */
+bool launch_large_pages(void);
 
 #endif

@@ -112,7 +112,7 @@ class Result:
 
 def environment(extra=None):
     """Ours without anything that would steer varve, llama.cpp or ggml from outside."""
-    drop = ("VARVE_", "LLAMA_ARG_", "GGML_", "OMP_", "LD_PRELOAD")
+    drop = ("VARVE_", "LLAMA_ARG_", "GGML_", "OMP_", "LD_PRELOAD", "GLIBC_TUNABLES")
     env = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
     env.update({k: str(v) for k, v in (extra or {}).items()})
     return env

@@ -225,6 +225,19 @@ def tiers():
           "no options: the environment as it was", seen)
 
 
+def large_pages():
+    """malloc of the program is asked for large pages, unless the user has said something."""
+    def tunables(before):
+        env = {} if before is None else {"GLIBC_TUNABLES": before}
+        lines = run(launched(["env"]), env).out.splitlines()
+        return [line.partition("=")[2] for line in lines if line.startswith("GLIBC_TUNABLES=")]
+
+    asked, other = "glibc.malloc.hugetlb=1", "glibc.malloc.perturb=0"
+    for before, after in ((None, asked), ("", asked), (other, f"{other}:{asked}"),
+                          ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"), (asked, asked)):
+        check(tunables(before) == [after], f"GLIBC_TUNABLES: {before} before, {after} after")
+
+
 def foreign_back_end():
     """GGML_BACKEND_PATH holds one back end; somebody else's is not thrown out silently."""
     result = run(launched(["true"]), {"GGML_BACKEND_PATH": "/lib/other.so"})
@@ -329,6 +342,6 @@ int main(int argc, char **argv)
 
 
 common.need(common.LAUNCHER, common.PLUGIN, common.PRELOAD, common.MODEL, program("llama-bench"))
-common.main(no_ggml, wrong_command, wrong_option, tiers, foreign_back_end, static_program, bench,
+common.main(no_ggml, wrong_command, wrong_option, tiers, large_pages, foreign_back_end, static_program, bench,
             completion, perplexity, batched_bench, same_words_as_stock, disabled,
             without_the_launcher, levels, other_version, second_copy, server)
