@@ -2,6 +2,7 @@
  * under every cut into ubatches. Results and counters are those of a model in plain C. Tests that
  * guard against a bug seen elsewhere carry its number in the project's list of pitfalls. */
 #include "hot_replay.h"
+#include "thin.h"
 
 /* ---- the tests themselves ------------------------------------------------------------------- */
 
@@ -89,7 +90,7 @@ static void pitfall_03_decoded_rows_differ_from_their_twins(void **state) {
 /* The model alone, against what its rules come to. */
 static void the_model_is_right_for_one_sequence(void **state) {
     (void)state;
-    for (int64_t window = 1; window <= 40; window++) {
+    for (int64_t window = 1; window <= 40; window += THIN(5)) {
         for (int64_t n_sink = 0; n_sink <= 5; n_sink += window % 3 + 1) {
             for (int64_t cut = 1; cut <= 100; cut += cut < 8 ? 1 : 17) {
                 replay_check((struct replay){.shape = hot_usual(GGML_TYPE_Q4_0, GGML_TYPE_Q8_0),
@@ -127,7 +128,7 @@ static struct replay usual_replay(int64_t i, int64_t window, int64_t n_sink, int
  * groups, or flushed when full, shows (pitfalls 2 and 5). */
 static void pitfall_02_every_length(void **state) {
     (void)state;
-    for (int64_t window = 1; window <= 130; window++) {
+    for (int64_t window = 1; window <= 130; window += THIN(7)) {
         replay_check(usual_replay(window, window, window % 6, 3 * window + 3));
     }
 }
@@ -136,7 +137,7 @@ static void pitfall_02_every_split(void **state) {
     (void)state;
     for (int64_t window = 1; window <= 20; window++) {
         const int64_t n_token = 3 * window + 2 * HOT_SLACK;
-        for (int64_t split = 1; split <= n_token; split++) {
+        for (int64_t split = 1; split <= n_token; split += THIN(5)) {
             struct replay r = usual_replay(split, window, (window + split) % 6, n_token);
             r.cut[0] = split;
             r.cut[1] = split % 3 == 0 ? 1 : n_token; /* a prompt, then its rest or decoding */
@@ -149,7 +150,7 @@ static void pitfall_02_every_split(void **state) {
  * 64 meets tiles, blocks and ring borders. */
 static void pitfall_05_every_residue(void **state) {
     (void)state;
-    for (int64_t window = 1; window <= 130; window++) {
+    for (int64_t window = 1; window <= 130; window += THIN(7)) {
         for (int64_t c = 0; c < 3; c++) {
             struct replay r = usual_replay(window + c, window, 4, window + 150);
             r.cut[0] = (window * 37 + c * 43) % 130 + 1;

@@ -9,8 +9,9 @@
 
 #include "flash_table.h"
 #include "flash_torch.h"
+#include "thin.h"
 
-enum { CASES = 200, CASES_LONG = 4000, THREADS_MAX = 64 };
+enum { CASES = 200 / THIN(4), CASES_LONG = 4000, THREADS_MAX = 64 };
 
 struct options {
     uint64_t seed; /* 0: none was given */

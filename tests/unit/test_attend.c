@@ -13,6 +13,7 @@
 
 #include "base/fp16.h"
 #include "check/problem.h"
+#include "thin.h"
 
 static const enum varve_format all_formats[] = {
     VARVE_FORMAT_F32,  VARVE_FORMAT_F16,  VARVE_FORMAT_BF16, VARVE_FORMAT_Q8_0,  VARVE_FORMAT_Q4_0,
@@ -110,7 +111,7 @@ static void test_random_problems_on_every_isa(void **unused) {
         assert_true(levels.n < (int)(sizeof levels.context / sizeof *levels.context));
         levels.context[levels.n++] = context_of(varve_isa_name(level, NULL));
     }
-    for (uint64_t i = 0; i < 60; i++) check_random(&levels, 1000 + i);
+    for (uint64_t i = 0; i < 60; i += THIN(3)) check_random(&levels, 1000 + i);
     for (int i = 0; i < levels.n; i++) {
         print_message("exercised: %s\n", varve_context_isa(levels.context[i]));
         varve_context_destroy(levels.context[i]);
@@ -123,7 +124,7 @@ static void test_every_length(void **unused) {
     struct varve_context *context = context_of(NULL);
     const enum varve_format formats[] = {VARVE_FORMAT_F16, VARVE_FORMAT_Q8_0, VARVE_FORMAT_Q4_0};
     for (int f = 0; f < 3; f++) {
-        for (int64_t n = 0; n <= 330; n++) {
+        for (int64_t n = 0; n <= 330; n += THIN(5)) {
             for (int64_t n_query = 1; n_query <= 9; n_query += 8) {
                 uint64_t seed = (uint64_t)n + 7;
                 struct problem problem = {.attention = attention_of(64, 32, 3, 1, n_query, 1)};
