@@ -3,7 +3,7 @@
 /* Pairs of rows: a lane holds the codes of one column of two rows, 16 bits each, and a weight is a
  * pair of 16 bits for every lane, so one instruction does what two multiply-adds do in F32. Tiles
  * have at most so many sums in registers, two per query and block. The weights of several tiles are
- * rounded together: that is a long chain of dependent steps. */
+ * found together: their sums, which a bias of the codes needs, are reduced 16 at a time. */
 enum { FOLDQ_SUMS = 16, FOLDQ_WEIGHTS = 16, FOLDQ_BLOCKS = 4 };
 
 /* What the weights of up to FOLDQ_QUERIES queries and FOLDQ_BLOCKS blocks are made of. */
@@ -87,8 +87,8 @@ VEC_INLINE void load_weights(const struct varve_fold_args *args, const enum varv
     VEC_UNROLL
     for (int32_t b = 0; b < most; b++) {
         if (b == n_block) break;
-        const __m512i *const unit = (const __m512i *)(const void *)scales->unit[b0 + b];
-        const __m512i d[2] = {unit[0], unit[1]};
+        __m512i d[2];
+        load_unit(scales->unit[b0 + b], d);
         const float step = scales->step[b0 + b];
         VEC_UNROLL
         for (int32_t a = 0; a < nq; a++) {
@@ -123,7 +123,8 @@ static void load_sparse_weights(const struct varve_fold_args *args, const enum v
         for (int32_t b = 0; b < n_block; b++) {
             const int32_t i = a * most + b;
             const float step = unit_steps(scales->d[b0 + b], formed, unit);
-            const __m512i d[2] = {_mm512_load_si512(unit), _mm512_load_si512(unit + 32)};
+            __m512i d[2];
+            load_unit(unit, d);
             sum[i] = multiply_units(scales->units.p[u0 + a], d, weights->w[i]);
             weights->step[i] = scales->units.largest[u0 + a] * step;
             if (quant_has_min(f)) weights->min[i] = sum_of_minima(p, scales->m[b0 + b], formed);
@@ -259,7 +260,8 @@ VEC_INLINE void foldq(const struct varve_fold_args *args, const enum varve_forma
     /* blocks of a tile of the first queries */
     const int32_t n_tile = args->n >= 8 ? 1 : args->n >= 3 ? 2 : 4;
     struct vec_ahead ahead = vec_ahead_of(&args->ahead, args->rows[0],
-                                          vec_parts(args->n_row, 2) * vec_parts(n_block, n_tile));
+                                          vec_parts(args->n_row, 2) * vec_parts(n_block, n_tile) *
+                                              vec_parts(args->n, 8));
     clear_unread(args->o, args->ld, args->alpha, args->n, args->head_dim);
     for (int32_t a = 0; a < args->n; a += FOLDQ_QUERIES) {
         const int32_t nq = vec_min_i32(args->n - a, FOLDQ_QUERIES);

@@ -122,6 +122,11 @@ VEC_INLINE float sum_of_minima(const float *p, const float *m, const __mmask16 *
     return _mm512_reduce_add_ps(sum);
 }
 
+VEC_INLINE void load_unit(const int16_t *unit, __m512i d[2]) {
+    d[0] = _mm512_load_si512(unit);
+    d[1] = _mm512_load_si512(unit + 2 * VEC_LANES);
+}
+
 /* The weights of a query and a block, from the units of both; returns their sums in lanes. */
 VEC_INLINE __m512i multiply_units(const int16_t *p, const __m512i d[2], int16_t *w) {
     const __m512i one = _mm512_set1_epi16(1);

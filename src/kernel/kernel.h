@@ -56,7 +56,7 @@ struct varve_queries {
 struct varve_ahead {
     const uint8_t *const *rows;
     int64_t offset;
-    int32_t n, bytes; /* rows; bytes of each */
+    int32_t n, bytes; /* rows, of two blocks at most; bytes of each */
 };
 
 /* score: s[a][r] = q_a . k_r for a < n, r < n_row; nothing else of s is written.

@@ -41,15 +41,18 @@ VEC_INLINE void weigh(const struct varve_packfold_args *args, const struct units
     const int64_t at = (int64_t)(b0 + b) * VARVE_TILE_ROWS;
     int16_t own[VARVE_TILE_ROWS] __attribute__((aligned(64)));
     __mmask16 formed[FOLDQ_VECTORS];
-    __m512i d[2] = {_mm512_load_si512(steps->unit[b]), _mm512_load_si512(steps->unit[b] + 32)};
-    float step = steps->step[b];
-    if (!sparse) valid_rows(args->n_row, formed);
+    __m512i d[2];
+    float step = 0;
+    if (!sparse) {
+        valid_rows(args->n_row, formed);
+        load_unit(steps->unit[b], d);
+        step = steps->step[b];
+    }
     for (int32_t a = 0; a < n; a++) {
         if (sparse) {
             formed_rows(p + a * VARVE_TILE_ROWS, args->n_row, true, formed);
             step = unit_steps(args->dv + at, formed, own);
-            d[0] = _mm512_load_si512(own);
-            d[1] = _mm512_load_si512(own + 32);
+            load_unit(own, d);
         }
         (void)multiply_units(units->p[a], d, weights->w[a]);
         weights->step[a] = units->largest[a] * step;
