@@ -334,10 +334,10 @@ struct varve_io {
 struct varve_plan;
 
 /** Makes a plan for a problem over segments.
- *  @units  n_worker: how many tasks may run at once (>= 1; sizes the scratch, and the tasks of
- *          problems with few; no result depends on it). The segments' formats and lengths count,
- * their pointers do not; a plan serves any io whose segments use only these formats and have the
- * same total number of rows.
+ *  @units  n_worker: how many tasks may run at once (>= 1; sizes the scratch, and with few
+ *          queries the tasks; no result depends on it). The segments' formats and lengths count,
+ *          their pointers do not; a plan serves any io whose segments use only these formats and
+ *          have the same total number of rows.
  *  @owns   *plan is the caller's, released by varve_plan_destroy before the context; nothing else
  *          is kept but the context.
  *  @errors VARVE_ERROR_ARGUMENT, VARVE_ERROR_UNSUPPORTED, VARVE_ERROR_OVERFLOW, VARVE_ERROR_MEMORY.

@@ -138,12 +138,7 @@ static void load_scales(const struct varve_fold_args *args, int64_t offset, int6
                         int32_t n_block, bool has_min, struct scales *scales) {
     load_halves(args, offset, block_bytes, n_block, scales->d);
     if (has_min) load_halves(args, offset + 2, block_bytes, n_block, scales->m);
-    if (args->sparse) return; /* each query has a largest step of its own */
-    __mmask16 valid[FOLDQ_VECTORS];
-    valid_rows(args->n_row, valid);
-    for (int32_t b = 0; b < n_block; b++) {
-        scales->step[b] = unit_steps(scales->d[b], valid, scales->unit[b]);
-    }
+    if (!args->sparse) load_steps(scales->d[0], args->n_row, n_block, scales->unit, scales->step);
 }
 
 /* sum += pairs by a pair of weights in memory. As an intrinsic, GCC copies the sum first. */

@@ -112,6 +112,16 @@ VEC_INLINE float unit_steps(const float *d, const __mmask16 *formed, int16_t *un
     return largest * FOLDQ_STEP;
 }
 
+/* Of n blocks; in a sparse fold each query has its own. */
+VEC_INLINE void load_steps(const float *d, int32_t n_row, int32_t n,
+                           int16_t (*unit)[VARVE_TILE_ROWS], float *step) {
+    __mmask16 valid[FOLDQ_VECTORS];
+    valid_rows(n_row, valid);
+    for (int32_t b = 0; b < n; b++) {
+        step[b] = unit_steps(d + (int64_t)b * VARVE_TILE_ROWS, valid, unit[b]);
+    }
+}
+
 VEC_INLINE float sum_of_minima(const float *p, const float *m, const __mmask16 *formed) {
     __m512 sum = _mm512_setzero_ps();
     VEC_UNROLL

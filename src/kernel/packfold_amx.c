@@ -104,7 +104,7 @@ VEC_INLINE void packfold(const struct varve_packfold_args *args, const bool spar
     clear_unread(args->o, args->ld, args->alpha, args->n, args->head_dim);
     for (int32_t b0 = 0; b0 < n_block; b0 += SLAB) {
         const int32_t n_here = vec_min_i32(n_block - b0, SLAB);
-        if (!sparse) load_steps(args, b0, n_here, &steps);
+        if (!sparse) steps_of(args, b0, n_here, &steps);
         for (int32_t b = 0; b < n_here; b++) {
             pack_quads(args->x + (int64_t)(b0 + b) * VARVE_TILE_ROWS / 2 * VARVE_BLOCK, args->n_row,
                        quad[b]);

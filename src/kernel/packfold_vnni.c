@@ -62,7 +62,7 @@ VEC_INLINE void packfold(const struct varve_packfold_args *args, const bool spar
     clear_unread(args->o, args->ld, args->alpha, args->n, args->head_dim);
     for (int32_t b0 = 0; b0 < n_block; b0 += PACKFOLD_BLOCKS) {
         const int32_t n_here = vec_min_i32(n_block - b0, PACKFOLD_BLOCKS);
-        if (!sparse) load_steps(args, b0, n_here, &steps);
+        if (!sparse) steps_of(args, b0, n_here, &steps);
         for (int32_t a0 = 0; a0 < args->n; a0 += GROUP) {
             const int32_t n = vec_min_i32(args->n - a0, GROUP);
             load_units(args->p + (int64_t)a0 * VARVE_TILE_ROWS, n, args->n_row, &units);

@@ -22,15 +22,10 @@ struct steps {
     float step[PACKFOLD_BLOCKS]; /* of queries whose largest p is 1 */
 };
 
-/* Of n blocks from b0 on; in a sparse fold each query has its own. */
-VEC_INLINE void load_steps(const struct varve_packfold_args *args, int32_t b0, int32_t n,
-                           struct steps *steps) {
-    __mmask16 valid[FOLDQ_VECTORS];
-    valid_rows(args->n_row, valid);
-    for (int32_t b = 0; b < n; b++) {
-        steps->step[b] =
-            unit_steps(args->dv + (int64_t)(b0 + b) * VARVE_TILE_ROWS, valid, steps->unit[b]);
-    }
+/* Of n blocks from b0 on. */
+VEC_INLINE void steps_of(const struct varve_packfold_args *args, int32_t b0, int32_t n,
+                         struct steps *steps) {
+    load_steps(args->dv + (int64_t)b0 * VARVE_TILE_ROWS, args->n_row, n, steps->unit, steps->step);
 }
 
 /* n queries from a0 on, whose units are given, and block b0 + b. */
