@@ -240,14 +240,7 @@ static bool prepend_preload(const char *preload) {
     if (strncmp(old, preload, length) == 0 && (old[length] == '\0' || old[length] == ':')) {
         return true; /* an exec within an exec */
     }
-    char *both = NULL;
-    if (asprintf(&both, "%s:%s", preload, old) < 0) {
-        cli_say("out of memory");
-        return false;
-    }
-    const bool ok = launch_set("LD_PRELOAD", both);
-    free(both);
-    return ok;
+    return launch_set_list("LD_PRELOAD", preload, old);
 }
 
 static bool set_environment(const struct exec_args *args, const char *plugin, const char *preload) {

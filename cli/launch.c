@@ -82,6 +82,17 @@ bool launch_set(const char *name, const char *value) {
     return true;
 }
 
+bool launch_set_list(const char *name, const char *first, const char *second) {
+    char *both = NULL;
+    if (asprintf(&both, "%s:%s", first, second) < 0) {
+        cli_say("out of memory");
+        return false;
+    }
+    const bool ok = launch_set(name, both);
+    free(both);
+    return ok;
+}
+
 static bool set_number(const char *name, int64_t value) {
     char text[32];
     snprintf(text, sizeof(text), "%" PRId64, value);
@@ -94,18 +105,12 @@ bool launch_set_tiers(const struct launch_tiers *tiers) {
 }
 
 bool launch_large_pages(void) {
-    static const char name[] = "glibc.malloc.hugetlb";
     const char *old = getenv("GLIBC_TUNABLES");
-    if (old != NULL && strstr(old, name) != NULL) {
+    if (old != NULL && strstr(old, "glibc.malloc.hugetlb") != NULL) {
         return true; /* the user's choice, or an exec within an exec */
     }
-    char *all = NULL;
+    const char *const asked = "glibc.malloc.hugetlb=1";
     const bool some = old != NULL && old[0] != '\0';
-    if (asprintf(&all, "%s%s%s=1", some ? old : "", some ? ":" : "", name) < 0) {
-        cli_say("out of memory");
-        return false;
-    }
-    const bool ok = launch_set("GLIBC_TUNABLES", all);
-    free(all);
-    return ok;
+    return some ? launch_set_list("GLIBC_TUNABLES", old, asked)
+                : launch_set("GLIBC_TUNABLES", asked);
 }

@@ -22,6 +22,8 @@ bool launch_find_library(const char *name, char *path, size_t path_bytes);
 bool launch_find_program(const char *name, const char *needs, char *path, size_t path_bytes);
 
 bool launch_set(const char *name, const char *value);
+/* To "first:second". */
+bool launch_set_list(const char *name, const char *first, const char *second);
 bool launch_set_tiers(const struct launch_tiers *tiers);
 
 /* Large allocations of the program, the KV cache among them, in pages of 2 MiB where the system

@@ -342,6 +342,6 @@ int main(int argc, char **argv)
 
 
 common.need(common.LAUNCHER, common.PLUGIN, common.PRELOAD, common.MODEL, program("llama-bench"))
-common.main(no_ggml, wrong_command, wrong_option, tiers, large_pages, foreign_back_end, static_program, bench,
-            completion, perplexity, batched_bench, same_words_as_stock, disabled,
+common.main(no_ggml, wrong_command, wrong_option, tiers, large_pages, foreign_back_end,
+            static_program, bench, completion, perplexity, batched_bench, same_words_as_stock, disabled,
             without_the_launcher, levels, other_version, second_copy, server)
